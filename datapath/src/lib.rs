@@ -1,0 +1,17 @@
+//! The bytes that the kernel and user space share, and the pure look-up over them.
+//!
+//! ```text
+//! packet -> Query -> judge(Maps, Query) -> Decision { verdict, reason, rule }
+//!                      |
+//!                      +- generation -> endpoint -> peer identity -> port atom -> at most four rule rows
+//! ```
+//!
+//! This crate is a leaf: `no_std`, no allocation, no dependency. The BPF programs compile it for the kernel and the
+//! policy compiler compiles it for the host, so a verdict that `polctl` prints is computed by the very code that
+//! decides about packets. What differs is only the implementation of [`lookup::Maps`].
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod abi;
+pub mod lookup;
+pub mod verdict;

@@ -1,0 +1,64 @@
+//! `polctl`: who may talk to whom, and why.
+//!
+//! ```text
+//! -f DIR -> manifests -> Input { compiler, problems } -> one file per verb -> text, table, JSON; exit code
+//! ```
+//!
+//! Nothing here decides about packets: every verb asks `policy_compiler`.
+#![forbid(unsafe_code)]
+
+mod check;
+mod connectivity;
+mod diff;
+mod explain;
+mod input;
+mod party;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Who may talk to whom in a Kubernetes cluster, and why.
+#[derive(Debug, Parser)]
+#[command(name = "polctl", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Explain(explain::Args),
+    Connectivity(connectivity::Args),
+    Diff(diff::Args),
+    Check(check::Args),
+    Test(test::Args),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// An answer that a script can use. What each number means is said by each verb.
+pub(crate) type Answer = anyhow::Result<ExitCode>;
+
+fn main() -> ExitCode {
+    let answer = match Cli::parse().verb {
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Connectivity(args) => connectivity::run(&args),
+        Verb::Diff(args) => diff::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "polctl", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    answer.unwrap_or_else(|error| {
+        // 2 is "cannot say" for every verb.
+        anstream::eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}

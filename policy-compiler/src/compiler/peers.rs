@@ -1,0 +1,422 @@
+//! Which terms hold of each pod, node, prefix and address, and the identities that follow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use datapath::abi::{Identity, Transport};
+use ipnet::IpNet;
+use rustc_hash::FxHashMap;
+
+use super::Compiler;
+use super::intake::Dirty;
+use crate::delta::Delta;
+use crate::facts::{Cluster, Node, Pod};
+use crate::index::SelectorIndex;
+use crate::object::PodKey;
+use crate::policy::{Network, PeerTerm};
+use crate::terms::{NamedPort, Term, TermId};
+
+/// Peers, and the terms that hold of them.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    /// Terms in use, by what they select.
+    pod_terms: SelectorIndex<TermId>,
+    node_terms: BTreeSet<TermId>,
+    /// By the prefix of the network.
+    network_terms: BTreeMap<IpNet, BTreeSet<TermId>>,
+    named_terms: FxHashMap<NamedPort, BTreeMap<(Transport, u16), TermId>>,
+    /// What holds of pods with addresses; sorted, and absent if nothing does.
+    pods: FxHashMap<PodKey, Vec<TermId>>,
+    nodes: FxHashMap<Arc<str>, Vec<TermId>>,
+    prefixes: BTreeMap<IpNet, Prefix>,
+    addresses: BTreeMap<IpAddr, Claims>,
+    /// How many pods there are for which a named port stands for a number.
+    named: FxHashMap<NamedPort, BTreeMap<(Transport, u16), usize>>,
+}
+
+/// A prefix that some network term names, as its own or as an exception.
+#[derive(Debug, Default)]
+struct Prefix {
+    mentions: usize,
+    terms: Vec<TermId>,
+    identity: Identity,
+}
+
+/// Who claims an address.
+#[derive(Debug, Default)]
+struct Claims {
+    pods: BTreeSet<PodKey>,
+    nodes: BTreeSet<Arc<str>>,
+    /// Of the exact entry; [`Identity::NONE`] if it needs none.
+    identity: Identity,
+}
+
+impl Peers {
+    pub(super) fn claim(&mut self, pod: &Pod, dirty: &mut Dirty) {
+        if !pod.owns_addresses() {
+            return;
+        }
+        for &address in &pod.addresses {
+            self.addresses.entry(address).or_default().pods.insert(pod.key.clone());
+            dirty.addresses.insert(address);
+        }
+        for (name, number) in resolved(pod) {
+            let numbers = self.named.entry(name.clone()).or_default();
+            let count = numbers.entry(number).or_default();
+            *count += 1;
+            if *count == 1 {
+                dirty.named.insert(name);
+            }
+        }
+    }
+
+    pub(super) fn disclaim(&mut self, pod: &Pod, dirty: &mut Dirty) {
+        if !pod.owns_addresses() {
+            return;
+        }
+        for address in &pod.addresses {
+            if let Some(claims) = self.addresses.get_mut(address) {
+                claims.pods.remove(&pod.key);
+            }
+            dirty.addresses.insert(*address);
+        }
+        for (name, number) in resolved(pod) {
+            let Some(numbers) = self.named.get_mut(&name) else { continue };
+            let Some(count) = numbers.get_mut(&number) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.named.remove(&name);
+                }
+                dirty.named.insert(name);
+            }
+        }
+    }
+
+    pub(super) fn claim_node(&mut self, node: &Node, dirty: &mut Dirty) {
+        for &address in &node.addresses {
+            self.addresses.entry(address).or_default().nodes.insert(Arc::clone(&node.name));
+            dirty.addresses.insert(address);
+        }
+    }
+
+    pub(super) fn disclaim_node(&mut self, node: &Node, dirty: &mut Dirty) {
+        for address in &node.addresses {
+            if let Some(claims) = self.addresses.get_mut(address) {
+                claims.nodes.remove(&node.name);
+            }
+            dirty.addresses.insert(*address);
+        }
+    }
+
+    /// The numbers that a named port stands for on some pod.
+    pub(super) fn numbers(&self, named: &NamedPort) -> BTreeSet<(Transport, u16)> {
+        self.named.get(named).into_iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    pub(super) fn owner<'a>(&'a self, address: IpAddr, cluster: &Cluster) -> Option<&'a PodKey> {
+        self.addresses.get(&address).and_then(|claims| claims.owner(cluster))
+    }
+
+    pub(super) fn contested(&self, cluster: &Cluster) -> BTreeMap<IpAddr, Vec<PodKey>> {
+        let losers = |claims: &Claims| {
+            let owner = claims.owner(cluster).cloned();
+            claims.pods.iter().filter(|key| Some(*key) != owner.as_ref()).cloned().collect()
+        };
+        let contested = self.addresses.iter().filter(|(_, claims)| claims.pods.len() > 1);
+        contested.map(|(address, claims)| (*address, losers(claims))).collect()
+    }
+
+    /// The addresses and prefixes that a prefix covers.
+    fn addresses_in(&self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> {
+        self.addresses.range(prefix.network()..=prefix.broadcast()).map(|(address, _)| *address)
+    }
+
+    fn prefixes_in(&self, prefix: &IpNet) -> Vec<IpNet> {
+        let outer = *prefix;
+        let within = self.prefixes.range(outer..).map(|(prefix, _)| *prefix);
+        within.take_while(|prefix| prefix.network() <= outer.broadcast()).filter(|of| outer.contains(of)).collect()
+    }
+
+    fn mention(&mut self, network: &Network) {
+        for prefix in std::iter::once(&network.cidr).chain(&network.except) {
+            self.prefixes.entry(*prefix).or_default().mentions += 1;
+        }
+    }
+
+    /// The network terms that hold of addresses in a prefix (and in no longer one that is known).
+    fn network_terms_of(&self, prefix: &IpNet, holds: impl Fn(TermId) -> bool) -> Vec<TermId> {
+        let covering = (0..=prefix.prefix_len()).filter_map(|length| {
+            let outer = IpNet::new(prefix.network(), length).ok()?.trunc();
+            self.network_terms.get(&outer)
+        });
+        let mut terms: Vec<TermId> = covering.flatten().copied().filter(|&term| holds(term)).collect();
+        terms.sort_unstable();
+        terms
+    }
+}
+
+impl Claims {
+    fn owner(&self, cluster: &Cluster) -> Option<&PodKey> {
+        if self.pods.len() < 2 {
+            return self.pods.first();
+        }
+        let pod = |key: &PodKey| cluster.pods.get(key);
+        self.pods.iter().max_by(|a, b| match (pod(a), pod(b)) {
+            (Some(a), Some(b)) => a.claim().cmp(&b.claim()),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        })
+    }
+}
+
+/// What each named port a rule could write stands for on a pod.
+fn resolved(pod: &Pod) -> BTreeMap<NamedPort, (Transport, u16)> {
+    let mut all = BTreeMap::new();
+    for port in &pod.ports {
+        for transport in [None, Some(port.transport)] {
+            let name = NamedPort { name: Arc::clone(&port.name), transport };
+            all.entry(name).or_insert((port.transport, port.port));
+        }
+    }
+    all
+}
+
+/// Adds to or removes from a sorted list; whether it was not there, or was.
+fn toggle(list: &mut Vec<TermId>, term: TermId, add: bool) -> bool {
+    match (list.binary_search(&term), add) {
+        (Err(index), true) => {
+            list.insert(index, term);
+            true
+        }
+        (Ok(index), false) => {
+            list.remove(index);
+            true
+        }
+        _ => false,
+    }
+}
+
+impl Compiler {
+    /// Brings terms and identities of all peers up to date.
+    pub(super) fn settle_peers(&mut self, dirty: &Dirty, delta: &mut Delta) {
+        let mut addresses = dirty.addresses.clone();
+        let mut prefixes = BTreeSet::new();
+        let (came, went) = self.terms.changes();
+        for term in went {
+            self.toggle_term(term, false, dirty, &mut addresses, &mut prefixes);
+        }
+        for term in came {
+            self.toggle_term(term, true, dirty, &mut addresses, &mut prefixes);
+        }
+        for key in &dirty.pods {
+            if self.settle_pod(key) {
+                addresses.extend(self.cluster.pods.get(key).into_iter().flat_map(|pod| pod.addresses.iter().copied()));
+            }
+        }
+        for name in &dirty.nodes {
+            self.settle_node(name);
+        }
+        for prefix in prefixes {
+            self.settle_prefix(prefix, delta);
+        }
+        for address in addresses {
+            self.settle_address(address, delta);
+        }
+    }
+
+    /// A term came into use or went out of it.
+    fn toggle_term(
+        &mut self,
+        id: TermId,
+        add: bool,
+        dirty: &Dirty,
+        addresses: &mut BTreeSet<IpAddr>,
+        prefixes: &mut BTreeSet<IpNet>,
+    ) {
+        match self.terms.get(id).clone() {
+            Term::Peer(PeerTerm::Pods(pods)) => {
+                if add {
+                    self.peers.pod_terms.insert(&pods, &id);
+                } else {
+                    self.peers.pod_terms.remove(&pods, &id);
+                }
+                let meant: Vec<Arc<Pod>> = self
+                    .pods_in_namespaces(&pods.namespaces)
+                    .into_iter()
+                    .filter(|pod| pod.owns_addresses() && pods.pods.matches(&pod.labels))
+                    .map(Arc::clone)
+                    .collect();
+                self.toggle_pods(&meant, id, add, dirty, addresses);
+            }
+            Term::NamedPort(named, transport, port) => {
+                let numbers = self.peers.named_terms.entry(named.clone()).or_default();
+                if add {
+                    numbers.insert((transport, port), id);
+                } else {
+                    numbers.remove(&(transport, port));
+                    if numbers.is_empty() {
+                        self.peers.named_terms.remove(&named);
+                    }
+                }
+                let has = |pod: &&Arc<Pod>| {
+                    pod.owns_addresses() && pod.named_port(&named.name, named.transport) == Some((transport, port))
+                };
+                let meant: Vec<Arc<Pod>> = self.cluster.pods.values().filter(has).map(Arc::clone).collect();
+                self.toggle_pods(&meant, id, add, dirty, addresses);
+            }
+            Term::Peer(PeerTerm::Nodes(selector)) => {
+                if add {
+                    self.peers.node_terms.insert(id);
+                } else {
+                    self.peers.node_terms.remove(&id);
+                }
+                for node in self.cluster.nodes.values().filter(|node| selector.matches(&node.labels)) {
+                    if toggle(self.peers.nodes.entry(Arc::clone(&node.name)).or_default(), id, add) {
+                        addresses.extend(&node.addresses);
+                    }
+                }
+            }
+            Term::Peer(PeerTerm::Network(network)) => {
+                self.toggle_network(id, &network, add, prefixes);
+                addresses.extend(self.peers.addresses_in(&network.cidr));
+            }
+            // Matches nobody until names can be followed.
+            Term::Peer(PeerTerm::Domain(_)) => {}
+        }
+    }
+
+    fn toggle_pods(
+        &mut self,
+        meant: &[Arc<Pod>],
+        id: TermId,
+        add: bool,
+        dirty: &Dirty,
+        addresses: &mut BTreeSet<IpAddr>,
+    ) {
+        for pod in meant {
+            // A dirty pod is matched against all terms below.
+            if !dirty.pods.contains(&pod.key) && toggle(self.peers.pods.entry(pod.key.clone()).or_default(), id, add) {
+                addresses.extend(&pod.addresses);
+            }
+        }
+    }
+
+    fn toggle_network(&mut self, id: TermId, network: &Network, add: bool, prefixes: &mut BTreeSet<IpNet>) {
+        if add {
+            self.peers.network_terms.entry(network.cidr).or_default().insert(id);
+            self.peers.mention(network);
+        } else {
+            if let Some(terms) = self.peers.network_terms.get_mut(&network.cidr) {
+                terms.remove(&id);
+                if terms.is_empty() {
+                    self.peers.network_terms.remove(&network.cidr);
+                }
+            }
+            for prefix in std::iter::once(&network.cidr).chain(&network.except) {
+                if let Some(known) = self.peers.prefixes.get_mut(prefix) {
+                    known.mentions -= 1;
+                }
+            }
+        }
+        prefixes.extend(self.peers.prefixes_in(&network.cidr));
+    }
+
+    /// Matches a pod against all terms; whether what holds of it changed.
+    fn settle_pod(&mut self, key: &PodKey) -> bool {
+        let mut terms = Vec::new();
+        if let Some(pod) = self.cluster.pods.get(key).filter(|pod| pod.owns_addresses()) {
+            let namespace = self.cluster.namespace_labels(&key.namespace);
+            self.peers.pod_terms.matching(&key.namespace, &namespace, &pod.labels, |term| terms.push(*term));
+            if !self.peers.named_terms.is_empty() {
+                for (name, number) in resolved(pod) {
+                    terms.extend(self.peers.named_terms.get(&name).and_then(|numbers| numbers.get(&number)));
+                }
+            }
+            terms.sort_unstable();
+        }
+        let before = if terms.is_empty() {
+            self.peers.pods.remove(key)
+        } else {
+            self.peers.pods.insert(key.clone(), terms.clone())
+        };
+        before.unwrap_or_default() != terms
+    }
+
+    fn settle_node(&mut self, name: &Arc<str>) {
+        let Some(node) = self.cluster.nodes.get(name) else {
+            self.peers.nodes.remove(name);
+            return;
+        };
+        let holds = |id: &&TermId| match self.terms.get(**id) {
+            Term::Peer(PeerTerm::Nodes(selector)) => selector.matches(&node.labels),
+            _ => false,
+        };
+        let terms = self.peers.node_terms.iter().filter(holds).copied().collect();
+        self.peers.nodes.insert(Arc::clone(name), terms);
+    }
+
+    fn settle_prefix(&mut self, prefix: IpNet, delta: &mut Delta) {
+        let Some(known) = self.peers.prefixes.get(&prefix) else { return };
+        let before = known.identity;
+        let gone = known.mentions == 0;
+        let after = if gone {
+            self.peers.prefixes.remove(&prefix);
+            None
+        } else {
+            let terms = self.peers.network_terms_of(&prefix, |term| match self.terms.get(term) {
+                Term::Peer(PeerTerm::Network(network)) => !network.except.iter().any(|except| except.contains(&prefix)),
+                _ => false,
+            });
+            let identity = self.identities.acquire(&terms, &mut self.terms);
+            if let Some(known) = self.peers.prefixes.get_mut(&prefix) {
+                known.terms = terms;
+                known.identity = identity;
+            }
+            Some(identity)
+        };
+        self.identities.release(before);
+        let stood = self.tables.prefixes.set(prefix, after);
+        if stood != after {
+            delta.prefixes.entry(prefix).or_insert(stood);
+        }
+    }
+
+    fn settle_address(&mut self, address: IpAddr, delta: &mut Delta) {
+        let Some(claims) = self.peers.addresses.get(&address) else { return };
+        let before = claims.identity;
+        let mut terms: Vec<TermId> = Vec::new();
+        if let Some(owner) = claims.owner(&self.cluster) {
+            terms.extend(self.peers.pods.get(owner).into_iter().flatten());
+        }
+        for node in &claims.nodes {
+            terms.extend(self.peers.nodes.get(node).into_iter().flatten());
+        }
+        // What only networks say stands in the prefixes.
+        if !terms.is_empty()
+            && let Some((prefix, _)) = self.tables.prefixes.longest(address, u8::MAX)
+            && let Some(prefix) = self.peers.prefixes.get(&prefix)
+        {
+            terms.extend(&prefix.terms);
+        }
+        terms.sort_unstable();
+        terms.dedup();
+        let unclaimed = claims.pods.is_empty() && claims.nodes.is_empty();
+        let after = self.identities.acquire(&terms, &mut self.terms);
+        self.identities.release(before);
+        if unclaimed {
+            self.peers.addresses.remove(&address);
+        } else if let Some(claims) = self.peers.addresses.get_mut(&address) {
+            claims.identity = after;
+        }
+        if before == after {
+            return;
+        }
+        let stood = match after {
+            Identity::NONE => self.tables.addresses.remove(&address),
+            _ => self.tables.addresses.insert(address, after),
+        };
+        delta.addresses.entry(address).or_insert(stood);
+    }
+}

@@ -1,0 +1,449 @@
+//! The rules of one direction of an endpoint, ranked; and the rows of the rule map that follow from them.
+//!
+//! A row is a function of its key: [`RuleSet::any_row`] of (rule set, port atom), [`RuleSet::peer_rows`] of (rule set,
+//! identity). Nothing else in the cluster can change what a row says, which is why rows are never modified in place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datapath::abi::{Direction, PortAtom, PortKey, RuleRow, RuleSetId, Slot, Transport};
+use datapath::verdict::{Action, Tier};
+use rustc_hash::FxHashMap;
+
+use crate::digest::{Digest, digest};
+use crate::object::ObjectRef;
+use crate::policy::{Peer, Peers, Policy, PortTerm, Ports};
+use crate::tables::{PortAtoms, port_atom};
+use crate::terms::{NamedPort, Term, TermId, Terms};
+
+/// The ranked rules of one direction, shared by all endpoints that the same policies select.
+#[derive(Debug)]
+pub struct RuleSet {
+    id: RuleSetId,
+    direction: Direction,
+    rules: Vec<RankedRule>,
+    /// Rules for specific peers, by the terms that name them.
+    by_term: FxHashMap<TermId, Vec<u32>>,
+    /// The port classes of rules for specific peers, by transport.
+    classes: [Classes; 3],
+    /// The ranges of ports that any rule names.
+    ranges: BTreeSet<(Transport, u16, u16)>,
+    /// The terms it uses, to be given back.
+    acquired: BTreeSet<TermId>,
+}
+
+/// One rule; its rank is its index.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RankedRule {
+    /// The tier.
+    pub tier: Tier,
+    /// What it says.
+    pub action: Action,
+    /// Where it comes from.
+    pub origin: Origin,
+    peers: RankedPeers,
+    ports: RankedPorts,
+}
+
+/// Where a rule comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The rule of an object, by its index in the direction's list.
+    Rule {
+        /// The object.
+        object: ObjectRef,
+        /// The index.
+        index: usize,
+    },
+    /// The default deny of a pod that these policies isolate.
+    Isolation {
+        /// The policies.
+        policies: Vec<ObjectRef>,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum RankedPeers {
+    Any,
+    AnyOf(Vec<TermId>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum RankedPorts {
+    Any,
+    AnyOf(Vec<RankedPort>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum RankedPort {
+    Protocol(Transport),
+    Range(Transport, u16, u16),
+    /// Of the peer: what it is differs from identity to identity.
+    Named(NamedPort),
+}
+
+/// The partition of one protocol's ports by the rules for specific peers of one rule set.
+#[derive(Debug, Default)]
+struct Classes {
+    ranges: PortAtoms,
+    /// Whether a rule covers the whole protocol, so that the rest of it is a class too.
+    whole: bool,
+}
+
+impl Classes {
+    fn of(&self, port: PortAtom) -> Option<PortAtom> {
+        match port_atom(&self.ranges, port) {
+            0 if self.whole => Some(0),
+            0 => None,
+            class => Some(class),
+        }
+    }
+}
+
+/// Whether the two halves of a rule hold of a packet. The rule matches if both do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleMatch {
+    /// The peer is one of those that the rule names.
+    pub peer: bool,
+    /// The protocol and port are among those that the rule names.
+    pub port: bool,
+}
+
+impl RuleMatch {
+    /// Whether the rule matches.
+    pub fn is_full(self) -> bool {
+        self.peer && self.port
+    }
+}
+
+/// What a rule set is made of. Two equal recipes make the same rule set.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) direction: Direction,
+    /// The policies that speak about this direction, in their order, each with the digest of what it says.
+    pub(crate) policies: Vec<(Arc<Policy>, Digest)>,
+    /// What the named ports of these policies stand for: at ingress on the endpoint itself, at egress on any pod.
+    pub(crate) named: BTreeMap<NamedPort, BTreeSet<(Transport, u16)>>,
+}
+
+impl Recipe {
+    pub(crate) fn digest(&self) -> Digest {
+        let policies: Vec<Digest> = self.policies.iter().map(|(_, digest)| *digest).collect();
+        digest(&(self.direction as u8, policies, &self.named))
+    }
+}
+
+impl RuleSet {
+    /// Ranks the rules of a recipe; acquires the terms that they name.
+    pub(crate) fn new(id: RuleSetId, recipe: &Recipe, terms: &mut Terms) -> Self {
+        let mut set = Self {
+            id,
+            direction: recipe.direction,
+            rules: Vec::new(),
+            by_term: FxHashMap::default(),
+            classes: Default::default(),
+            ranges: BTreeSet::new(),
+            acquired: BTreeSet::new(),
+        };
+        for tier in Tier::ALL {
+            let mut isolating = Vec::new();
+            for (policy, _) in recipe.policies.iter().filter(|(policy, _)| policy.tier == tier) {
+                set.push_policy(policy, recipe, terms);
+                if policy.block(recipe.direction).isolates {
+                    isolating.push(policy.object.clone());
+                }
+            }
+            if !isolating.is_empty() {
+                // Default deny is data: a rule like any other, behind all others of its tier.
+                set.rules.push(RankedRule {
+                    tier,
+                    action: Action::Deny,
+                    origin: Origin::Isolation { policies: isolating },
+                    peers: RankedPeers::Any,
+                    ports: RankedPorts::Any,
+                });
+            }
+        }
+        set.index(recipe, terms);
+        set
+    }
+
+    fn push_policy(&mut self, policy: &Policy, recipe: &Recipe, terms: &mut Terms) {
+        for (index, rule) in policy.block(recipe.direction).rules.iter().enumerate() {
+            let ports = match &rule.ports {
+                Ports::Any => RankedPorts::Any,
+                Ports::AnyOf(ports) => {
+                    RankedPorts::AnyOf(ports.iter().flat_map(|port| resolve(&port.term, recipe)).collect())
+                }
+            };
+            let peers = match &rule.peers {
+                Peers::Any => RankedPeers::Any,
+                Peers::AnyOf(peers) => {
+                    let acquire = |peer: &Peer| self.acquire(Term::Peer(peer.term.clone()), terms);
+                    RankedPeers::AnyOf(peers.iter().map(acquire).collect())
+                }
+            };
+            self.rules.push(RankedRule {
+                tier: policy.tier,
+                action: rule.action,
+                origin: Origin::Rule { object: policy.object.clone(), index },
+                peers,
+                ports,
+            });
+        }
+    }
+
+    fn acquire(&mut self, term: Term, terms: &mut Terms) -> TermId {
+        let id = terms.acquire(self.id, term);
+        self.acquired.insert(id);
+        id
+    }
+
+    /// Fills what is looked up by term and by port.
+    fn index(&mut self, recipe: &Recipe, terms: &mut Terms) {
+        let rules = std::mem::take(&mut self.rules);
+        let mut specific = [const { BTreeSet::new() }; 3];
+        for (rank, rule) in (0_u32..).zip(&rules) {
+            let mut by: BTreeSet<TermId> = match &rule.peers {
+                RankedPeers::Any => BTreeSet::new(),
+                RankedPeers::AnyOf(peers) => peers.iter().copied().collect(),
+            };
+            let ports = match &rule.ports {
+                RankedPorts::Any => &[][..],
+                RankedPorts::AnyOf(ports) => ports,
+            };
+            for port in ports {
+                match port {
+                    RankedPort::Protocol(transport) => {
+                        self.classes[*transport as usize].whole |= rule.peers != RankedPeers::Any;
+                    }
+                    RankedPort::Range(transport, first, last) => {
+                        self.ranges.insert((*transport, *first, *last));
+                        if rule.peers != RankedPeers::Any {
+                            specific[*transport as usize].insert((*first, *last));
+                        }
+                    }
+                    RankedPort::Named(name) => {
+                        // A named port of the peer makes even a rule for any peer one for specific peers: those that
+                        // have such a port.
+                        for &(transport, port) in recipe.named.get(name).into_iter().flatten() {
+                            self.ranges.insert((transport, port, port));
+                            specific[transport as usize].insert((port, port));
+                            let term = self.acquire(Term::NamedPort(name.clone(), transport, port), terms);
+                            if rule.peers == RankedPeers::Any {
+                                by.insert(term);
+                            }
+                        }
+                    }
+                }
+            }
+            by.into_iter().for_each(|term| self.by_term.entry(term).or_default().push(rank));
+        }
+        self.rules = rules;
+        for (classes, ranges) in self.classes.iter_mut().zip(specific) {
+            classes.ranges = partition(ranges);
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> RuleSetId {
+        self.id
+    }
+
+    /// The direction it is for.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Its rules; the index is the rank.
+    pub fn rules(&self) -> &[RankedRule] {
+        &self.rules
+    }
+
+    /// The ranges of ports that its rules name, with the numbers that named ports stand for.
+    pub(crate) fn ranges(&self) -> &BTreeSet<(Transport, u16, u16)> {
+        &self.ranges
+    }
+
+    /// The terms it uses.
+    pub(crate) fn acquired(&self) -> &BTreeSet<TermId> {
+        &self.acquired
+    }
+
+    /// The terms that make an identity matter to it.
+    pub(crate) fn peer_terms(&self) -> impl Iterator<Item = TermId> {
+        self.by_term.keys().copied()
+    }
+
+    /// The row for any peer and these ports: the best rules that name no peer, and the port class for those that do.
+    pub(crate) fn any_row(&self, key: PortKey) -> RuleRow {
+        let mut row = RuleRow::EMPTY;
+        for (rank, rule) in (0_u32..).zip(&self.rules) {
+            if rule.peers == RankedPeers::Any && rule.ports.cover(key) {
+                row.offer(rule.tier, slot(rank, rule.action));
+            }
+        }
+        match key {
+            PortKey::All => row,
+            PortKey::Port(transport, atom) => match self.classes[transport as usize].of(atom) {
+                Some(class) => row.with_class(class),
+                None => row,
+            },
+        }
+    }
+
+    /// The rows for an identity that these terms match: the best rules that name one of them, by port class; sorted.
+    pub(crate) fn peer_rows(&self, matched: &[TermId], terms: &Terms) -> Box<[(PortKey, RuleRow)]> {
+        let mut ranks: Vec<u32> =
+            matched.iter().filter_map(|term| self.by_term.get(term)).flatten().copied().collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        let mut rows = BTreeMap::<PortKey, RuleRow>::new();
+        for rank in ranks {
+            let Some(rule) = self.rules.get(rank as usize) else { continue };
+            let mut offer = |key| {
+                rows.entry(key).or_insert(RuleRow::EMPTY).offer(rule.tier, slot(rank, rule.action));
+            };
+            match &rule.ports {
+                RankedPorts::Any => offer(PortKey::All),
+                RankedPorts::AnyOf(ports) => {
+                    for port in ports {
+                        self.classes_of(port, matched, terms, &mut offer);
+                    }
+                }
+            }
+        }
+        rows.into_iter().collect()
+    }
+
+    /// Whether a rule matches a peer of which these terms hold, on this port (`None`: a protocol without ports). For
+    /// whoever explains: the datapath never asks rule by rule.
+    pub(crate) fn matches(
+        &self,
+        rank: u32,
+        matched: &[TermId],
+        port: Option<(Transport, u16)>,
+        terms: &Terms,
+    ) -> Option<RuleMatch> {
+        let rule = self.rules.get(rank as usize)?;
+        let peer = match &rule.peers {
+            RankedPeers::Any => true,
+            RankedPeers::AnyOf(peers) => peers.iter().any(|term| matched.contains(term)),
+        };
+        let port = match (&rule.ports, port) {
+            (RankedPorts::Any, _) => true,
+            (RankedPorts::AnyOf(_), None) => false,
+            (RankedPorts::AnyOf(ports), Some((transport, number))) => ports.iter().any(|port| match port {
+                RankedPort::Protocol(of) => *of == transport,
+                RankedPort::Range(of, first, last) => *of == transport && (*first..=*last).contains(&number),
+                RankedPort::Named(name) => matched.iter().any(|&term| {
+                    matches!(terms.get(term), Term::NamedPort(of, on, stands_for)
+                        if of == name && *on == transport && *stands_for == number)
+                }),
+            }),
+        };
+        Some(RuleMatch { peer, port })
+    }
+
+    fn classes_of(&self, port: &RankedPort, matched: &[TermId], terms: &Terms, found: &mut impl FnMut(PortKey)) {
+        match port {
+            RankedPort::Protocol(transport) => {
+                found(PortKey::Port(*transport, 0));
+                for first in self.classes[*transport as usize].ranges.keys() {
+                    found(PortKey::Port(*transport, *first));
+                }
+            }
+            RankedPort::Range(transport, first, last) => {
+                for (class, _) in self.classes[*transport as usize].ranges.range(first..=last) {
+                    found(PortKey::Port(*transport, *class));
+                }
+            }
+            RankedPort::Named(name) => {
+                for &term in matched {
+                    if let Term::NamedPort(of, transport, port) = terms.get(term)
+                        && of == name
+                        && let Some(class) = self.classes[*transport as usize].of(*port)
+                    {
+                        found(PortKey::Port(*transport, class));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl RankedPorts {
+    /// Whether they cover the ports of a row for any peer, whatever the peer is.
+    fn cover(&self, key: PortKey) -> bool {
+        match (self, key) {
+            (Self::Any, key) => key == PortKey::All,
+            (Self::AnyOf(_), PortKey::All) => false,
+            (Self::AnyOf(ports), PortKey::Port(transport, atom)) => ports.iter().any(|port| match port {
+                RankedPort::Protocol(of) => *of == transport,
+                RankedPort::Range(of, first, last) => *of == transport && (*first..=*last).contains(&atom),
+                RankedPort::Named(_) => false,
+            }),
+        }
+    }
+}
+
+fn slot(rank: u32, action: Action) -> Slot {
+    // 2^28 rules that select one pod do not fit into any memory this runs in; should it ever be, the last rank is shared.
+    Slot::new(rank.min(Slot::MAX_RANK), action).unwrap_or(Slot::EMPTY)
+}
+
+/// A port term as this rule set needs it: at ingress, a named port is a number of the endpoint itself.
+fn resolve(term: &PortTerm, recipe: &Recipe) -> Vec<RankedPort> {
+    match term {
+        PortTerm::Protocol(transport) => vec![RankedPort::Protocol(*transport)],
+        PortTerm::Range { transport, first, last } => vec![RankedPort::Range(*transport, *first, *last)],
+        PortTerm::Named { transport, name } => {
+            let named = NamedPort { name: Arc::clone(name), transport: *transport };
+            match recipe.direction {
+                Direction::Ingress => {
+                    let numbers = recipe.named.get(&named).into_iter().flatten();
+                    numbers.map(|&(transport, port)| RankedPort::Range(transport, port, port)).collect()
+                }
+                Direction::Egress => vec![RankedPort::Named(named)],
+            }
+        }
+    }
+}
+
+/// The smallest partition of overlapping ranges: ports that the same ranges hold, and that lie side by side, are one.
+pub(crate) fn partition(ranges: impl IntoIterator<Item = (u16, u16)>) -> PortAtoms {
+    // +1 where a range begins, -1 behind its end.
+    let mut edges = BTreeMap::<u32, i64>::new();
+    for (first, last) in ranges {
+        *edges.entry(u32::from(first)).or_default() += 1;
+        *edges.entry(u32::from(last) + 1).or_default() -= 1;
+    }
+    let mut atoms = PortAtoms::new();
+    let mut open = 0;
+    let mut start = 0;
+    for (edge, change) in edges {
+        if open > 0
+            && let (Ok(first), Ok(last)) = (u16::try_from(start), u16::try_from(edge - 1))
+        {
+            atoms.insert(first, last);
+        }
+        open += change;
+        start = edge;
+    }
+    atoms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_cuts_at_every_edge_and_covers_just_what_is_named() {
+        let atoms = |ranges: &[(u16, u16)]| partition(ranges.iter().copied()).into_iter().collect::<Vec<_>>();
+        assert_eq!(atoms(&[]), []);
+        assert_eq!(atoms(&[(80, 90), (85, 85)]), [(80, 84), (85, 85), (86, 90)]);
+        assert_eq!(atoms(&[(80, 90), (91, 95)]), [(80, 90), (91, 95)], "side by side, but not the same ranges");
+        assert_eq!(atoms(&[(80, 90), (80, 90)]), [(80, 90)]);
+        assert_eq!(atoms(&[(1, 65535), (65535, 65535)]), [(1, 65534), (65535, 65535)]);
+    }
+}

@@ -1,0 +1,21 @@
+//! Random clusters for the property tests, which are the files beside `src`.
+//!
+//! ```text
+//! facts, cidrs, policies, cluster_policies -> world()      -> World -> packets(&World) -> Vec<Packet>
+//!                                             history(most) -> (World, Vec<Change>), apply(&Change, &mut World)
+//! ```
+//!
+//! Small but nasty: alphabets so tiny that names, labels, addresses and ports collide all the time. Nothing here
+//! filters or depends on an earlier draw, so that every failing case shrinks piece by piece.
+#![forbid(unsafe_code)]
+
+pub mod changes;
+pub mod cidrs;
+pub mod cluster_policies;
+pub mod facts;
+pub mod packets;
+pub mod policies;
+pub mod world;
+
+#[cfg(test)]
+mod tests;

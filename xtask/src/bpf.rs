@@ -1,0 +1,58 @@
+//! `cargo xtask bpf`: builds the BPF object.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::compiler::Compiler;
+use crate::kernel::{self, Said};
+use crate::process;
+
+/// The compilation target: BPF in the byte order of the machine, as programs and maps share bytes with user space.
+const TARGET: &str = if cfg!(target_endian = "little") { "bpfel-unknown-none" } else { "bpfeb-unknown-none" };
+
+/// The name of the binary in `bpf/Cargo.toml`.
+const OBJECT: &str = "polder_judge";
+
+/// What to do beside building.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Also ask this machine's kernel whether it accepts the object (needs root)
+    #[arg(long)]
+    load: bool,
+}
+
+/// Builds the object and prints where it is.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    let object = build(root)?;
+    if options.load
+        && let Said::NotAsked(reason) = kernel::check(&object)?
+    {
+        bail!("the kernel was not asked: {reason}");
+    }
+    println!("{}", object.display());
+    Ok(())
+}
+
+/// Builds the object and gives its path.
+pub(crate) fn build(root: &Path) -> Result<PathBuf> {
+    let compiler = Compiler::detect().context("no compiler for BPF is here: run `cargo xtask setup`")?;
+    let linker = process::find("bpf-linker").context("bpf-linker is not here: run `cargo xtask setup`")?;
+    println!("building bpf/ for {TARGET} with {compiler}");
+    let folder = root.join("target/bpf");
+    let flags = format!("-C linker={} -C debuginfo=2 -C link-arg=--btf", linker.display());
+    process::run(
+        compiler
+            .cargo()
+            .args(["build", "--release", "--target", TARGET, "-Z", "build-std=core"])
+            .current_dir(root.join("bpf"))
+            .env("CARGO_TARGET_DIR", &folder)
+            .env("RUSTFLAGS", flags),
+    )?;
+    let object = folder.join(TARGET).join("release").join(OBJECT);
+    let size =
+        fs::metadata(&object).with_context(|| format!("the build left no {}", object.display()))?.len();
+    println!("built {OBJECT}: {size} bytes");
+    Ok(object)
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask demo`: polctl on the examples, without a cluster.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// One command of the demo.
+struct Scene {
+    title: &'static str,
+    /// Arguments of polctl.
+    arguments: &'static [&'static str],
+    /// What polctl has to answer; by its convention 1 says that a difference or a broken expectation was found.
+    exit_code: i32,
+}
+
+const SCENES: [Scene; 6] = [
+    Scene {
+        title: "Who may talk to whom in the shop",
+        arguments: &["connectivity", "-f", "examples/shop", "-o", "matrix"],
+        exit_code: 0,
+    },
+    Scene {
+        title: "Why the frontend may ask the backend",
+        arguments: &["explain", "-f", "examples/shop", "shop/frontend", "shop/backend:8080/tcp"],
+        exit_code: 0,
+    },
+    Scene {
+        title: "Why the frontend may not ask the database, and which policy comes closest to allowing it",
+        arguments: &["explain", "-f", "examples/shop", "shop/frontend", "shop/database:5432/tcp"],
+        exit_code: 0,
+    },
+    Scene {
+        title: "What a change of policy would open and close",
+        arguments: &["diff", "examples/shop", "examples/shop-after"],
+        exit_code: 1,
+    },
+    Scene {
+        title: "What is suspicious in the policies themselves",
+        arguments: &["check", "-f", "examples/shop"],
+        exit_code: 0,
+    },
+    Scene {
+        title: "Expectations as a test, for the pipeline",
+        arguments: &["test", "-f", "examples/shop", "examples/shop-expectations.yaml"],
+        exit_code: 0,
+    },
+];
+
+/// Plays every scene, and fails if one ends otherwise than it should.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    process::run(process::cargo(root).args(["build", "--quiet", "--package", "polctl"]))?;
+    let polctl = root.join("target/debug/polctl");
+    let mut wrong = Vec::new();
+    for (number, scene) in SCENES.iter().enumerate() {
+        let typed = scene.arguments.join(" ");
+        println!("\n-- {}. {}\n$ polctl {typed}", number + 1, scene.title);
+        let status = Command::new(&polctl).current_dir(root).args(scene.arguments).status();
+        let code = status.with_context(|| format!("cannot start {}", polctl.display()))?.code();
+        if code != Some(scene.exit_code) {
+            wrong.push(format!("`polctl {typed}` ended with {code:?} instead of {}", scene.exit_code));
+        }
+    }
+    if wrong.is_empty() {
+        println!("\ndemo: all {} commands ended as they should", SCENES.len());
+        return Ok(());
+    }
+    bail!("{}", wrong.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_reads_nothing_but_examples() {
+        for scene in &SCENES {
+            let paths = scene
+                .arguments
+                .iter()
+                .filter(|argument| argument.contains('/') && !argument.starts_with("shop/"));
+            assert!(paths.clone().count() > 0, "{}", scene.title);
+            assert!(paths.clone().all(|path| path.starts_with("examples/")), "{}", scene.title);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What cargo cannot say.
+//!
+//! ```text
+//! setup -> test = (cargo test, bpf, kernel, tidy)      lint      demo      bench      fuzz      cases
+//! ```
+//!
+//! One file for each verb. `compiler` and `process` know which BPF compiler is here and how programs are run; `kernel`
+//! asks the machine's kernel about the BPF object.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod bpf;
+mod cases;
+mod compiler;
+mod demo;
+mod fuzz;
+mod kernel;
+mod lint;
+mod process;
+mod setup;
+mod test;
+mod tidy;
+
+/// What cargo cannot say.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the tests need and is missing
+    Setup,
+    /// Run every test: the workspace's, the BPF build, the kernel's verdict, tidy
+    Test(test::Options),
+    /// Check format, clippy, and the dependencies' licences and sources
+    Lint(lint::Options),
+    /// Check the laws that compilers do not know
+    Tidy,
+    /// Build the BPF object and print its path
+    Bpf(bpf::Options),
+    /// Show polctl on the examples
+    Demo,
+    /// Run a benchmark of the package `tests`
+    Bench(bench::Options),
+    /// Run the fuzz targets
+    Fuzz(fuzz::Options),
+    /// Run a corpus of connectivity cases with answers that others wrote
+    Cases(cases::Options),
+}
+
+fn main() -> ExitCode {
+    // Not `Result`: that would print a backtrace of this program, where the failure is in another.
+    match run(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    let root = root()?;
+    match verb {
+        Verb::Setup => setup::run(&root),
+        Verb::Test(options) => test::run(&root, &options),
+        Verb::Lint(options) => lint::run(&root, &options),
+        Verb::Tidy => tidy::run(&root),
+        Verb::Bpf(options) => bpf::run(&root, &options),
+        Verb::Demo => demo::run(&root),
+        Verb::Bench(options) => bench::run(&root, &options),
+        Verb::Fuzz(options) => fuzz::run(&root, &options),
+        Verb::Cases(options) => cases::run(&root, &options),
+    }
+}
+
+/// The root of the repository: the folder above this crate's.
+fn root() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is not in a repository")?;
+    Ok(root.to_owned())
+}

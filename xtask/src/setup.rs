@@ -1,0 +1,152 @@
+//! `cargo xtask setup`: installs what the tests need and is not there.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::compiler::Compiler;
+use crate::process;
+
+/// Pinned, so that a machine set up today and one set up next year judge alike.
+const BPF_LINKER: &str = "0.13.0";
+const CARGO_DENY: &str = "0.20.2";
+
+/// Something the tests need.
+struct Need {
+    name: &'static str,
+    why: &'static str,
+    is_there: fn() -> bool,
+    install: fn(&Path) -> Result<()>,
+    /// What to do where this program cannot install it.
+    by_hand: &'static str,
+}
+
+const NEEDS: [Need; 3] = [
+    Need {
+        name: "a compiler for BPF",
+        why: "builds bpf/ for the kernel",
+        is_there: || Compiler::detect().is_some(),
+        install: install_compiler,
+        by_hand: "on Debian `apt-get install rustc-web cargo-web rust-web-src`; elsewhere \
+                  `rustup toolchain install nightly --component rust-src`",
+    },
+    Need {
+        name: "bpf-linker",
+        why: "turns the compiler's LLVM bitcode into one BPF object with type information",
+        is_there: linker_works,
+        install: install_linker,
+        by_hand: "install LLVM's development files in the major version of `rustc -vV`, then \
+                  `cargo install bpf-linker --no-default-features --features llvm-MAJOR`",
+    },
+    Need {
+        name: "cargo-deny",
+        why: "checks licences, bans and sources of dependencies (`cargo xtask lint`)",
+        is_there: || has_version("cargo-deny", CARGO_DENY),
+        install: install_cargo_deny,
+        by_hand: "`cargo install --locked cargo-deny`",
+    },
+];
+
+/// Installs whatever is missing, and says so for each thing.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut failed = Vec::new();
+    for need in &NEEDS {
+        if (need.is_there)() {
+            println!("setup: {} is there ({})", need.name, need.why);
+            continue;
+        }
+        println!("setup: installing {}, which {}", need.name, need.why);
+        let installed = (need.install)(root).and_then(|()| {
+            if (need.is_there)() { Ok(()) } else { bail!("it was installed, but still does not work") }
+        });
+        if let Err(error) = installed {
+            println!("setup: {} is missing: {error:#}\n       by hand: {}", need.name, need.by_hand);
+            failed.push(need.name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("could not install {}: see above for what to do by hand", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn install_compiler(_: &Path) -> Result<()> {
+    let packages = ["rustc-web", "cargo-web", "rust-web-src"];
+    let by_apt = apt_install(&packages);
+    if by_apt.is_ok() || process::find("rustup").is_none() {
+        return by_apt;
+    }
+    println!("setup: not by apt ({:#}), so by rustup", by_apt.err().context("no error")?);
+    process::run(Command::new("rustup").args([
+        "toolchain",
+        "install",
+        "nightly",
+        "--profile",
+        "minimal",
+        "--component",
+        "rust-src",
+    ]))
+}
+
+/// The linker reads the compiler's bitcode, so it must be built with the same LLVM.
+fn install_linker(root: &Path) -> Result<()> {
+    let compiler =
+        Compiler::detect().context("there is no compiler for BPF yet, so its LLVM is not known")?;
+    let llvm = compiler.llvm().context("the compiler does not say which LLVM it has")?;
+    let prefix = format!("/usr/lib/llvm-{llvm}");
+    if !Path::new(&prefix).join("bin/llvm-config").exists() {
+        let (llvm, polly) = (format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev"));
+        apt_install(&[&llvm, &polly, "zlib1g-dev", "libzstd-dev"])?;
+    }
+    let mut path = std::ffi::OsString::from(format!("{prefix}/bin:"));
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    process::run(
+        cargo_install(root, "bpf-linker", BPF_LINKER)
+            .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
+            .env("LLVM_PREFIX", prefix)
+            .env("PATH", path),
+    )
+}
+
+fn install_cargo_deny(root: &Path) -> Result<()> {
+    process::run(&mut cargo_install(root, "cargo-deny", CARGO_DENY))
+}
+
+fn cargo_install(root: &Path, package: &str, version: &str) -> Command {
+    let mut command = process::cargo(root);
+    // `--force`: a binary that is there but does not start (its LLVM was removed) is to be replaced.
+    command.args(["install", "--quiet", "--force", "--locked", package, "--version", version]);
+    command
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    if process::find("apt-get").is_none() {
+        bail!("there is no apt-get here");
+    }
+    if !process::is_root() {
+        bail!("apt-get needs root: `sudo apt-get install --no-install-recommends {}`", packages.join(" "));
+    }
+    // Another apt-get may be at work on a machine that has just been started.
+    let wait = ["-q", "-o", "DPkg::Lock::Timeout=300"];
+    process::run(Command::new("apt-get").args(wait).arg("update"))?;
+    process::run(
+        Command::new("apt-get")
+            .args(wait)
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+/// Starts it: a linker whose LLVM library is gone is there and does not work.
+fn linker_works() -> bool {
+    has_version("bpf-linker", BPF_LINKER)
+}
+
+fn has_version(program: &str, version: &str) -> bool {
+    process::find(program).is_some_and(|program| {
+        process::capture(Command::new(program).arg("--version"))
+            .is_ok_and(|printed| printed.split_whitespace().any(|word| word == version))
+    })
+}
