@@ -391,9 +391,14 @@ mod tests {
 
     #[test]
     fn a_rule_key_gives_back_what_was_put_in() {
-        for ports in [PortKey::All, PortKey::Port(Transport::Tcp, 0), PortKey::Port(Transport::Sctp, u16::MAX)] {
+        for ports in
+            [PortKey::All, PortKey::Port(Transport::Tcp, 0), PortKey::Port(Transport::Sctp, u16::MAX)]
+        {
             let key = RuleKey::new(RuleSetId::new(u64::MAX), Identity::new(7), ports);
-            assert_eq!((key.rule_set(), key.identity(), key.ports()), (RuleSetId::new(u64::MAX), Identity::new(7), ports));
+            assert_eq!(
+                (key.rule_set(), key.identity(), key.ports()),
+                (RuleSetId::new(u64::MAX), Identity::new(7), ports)
+            );
         }
     }
 

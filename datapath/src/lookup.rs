@@ -1,8 +1,8 @@
 //! The look-up order: from what a packet says to a verdict, over the maps.
 
 use crate::abi::{
-    Address, Direction, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow, RuleSetId, Slot,
-    Transport,
+    Address, Direction, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow,
+    RuleSetId, Slot, Transport,
 };
 use crate::verdict::{Action, Reason, TIERS, Tier, Verdict};
 
@@ -85,7 +85,9 @@ pub fn judge<M: Maps>(maps: &M, endpoint: &M::EndpointKey, query: &Query) -> Dec
     };
     match (query.origin, query.direction) {
         (Origin::OwnAddress, _) => return Decision::without_rule(Verdict::Allow, Reason::OwnAddress),
-        (Origin::OwnNode, Direction::Ingress) => return Decision::without_rule(Verdict::Allow, Reason::OwnNode),
+        (Origin::OwnNode, Direction::Ingress) => {
+            return Decision::without_rule(Verdict::Allow, Reason::OwnNode);
+        }
         (Origin::OwnNode, Direction::Egress) | (Origin::Elsewhere, _) => {}
     }
     let rule_set = halves.at(generation).rule_set(query.direction);
@@ -110,7 +112,11 @@ pub fn judge<M: Maps>(maps: &M, endpoint: &M::EndpointKey, query: &Query) -> Dec
 #[inline]
 pub fn identity<M: Maps>(maps: &M, generation: Generation, address: Address) -> Identity {
     let exact = maps.address(address).map_or(Identity::NONE, |halves| halves.at(generation));
-    if exact.is_none() { maps.prefix(address).map_or(Identity::NONE, |halves| halves.at(generation)) } else { exact }
+    if exact.is_none() {
+        maps.prefix(address).map_or(Identity::NONE, |halves| halves.at(generation))
+    } else {
+        exact
+    }
 }
 
 /// The best rule of each tier for a cell of (identity, port atom): at most four rows.
@@ -161,9 +167,15 @@ pub fn decide(rule_set: RuleSetId, best: &[Slot; TIERS]) -> Decision {
         let rule = Some(RuleId { rule_set, rank: slot.rank() });
         match slot.action() {
             Some(Action::Pass) => {}
-            Some(Action::Allow) => return Decision { verdict: Verdict::Allow, reason: Reason::RuleAllows, rule },
-            Some(Action::Deny) => return Decision { verdict: Verdict::Deny, reason: Reason::RuleDenies, rule },
-            Some(Action::Reject) => return Decision { verdict: Verdict::Reject, reason: Reason::RuleRejects, rule },
+            Some(Action::Allow) => {
+                return Decision { verdict: Verdict::Allow, reason: Reason::RuleAllows, rule };
+            }
+            Some(Action::Deny) => {
+                return Decision { verdict: Verdict::Deny, reason: Reason::RuleDenies, rule };
+            }
+            Some(Action::Reject) => {
+                return Decision { verdict: Verdict::Reject, reason: Reason::RuleRejects, rule };
+            }
             None => return Decision { verdict: Verdict::Deny, reason: Reason::CorruptTable, rule },
         }
     }

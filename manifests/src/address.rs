@@ -46,7 +46,9 @@ impl Pools {
         let hash = fnv1a(name.as_bytes());
         // As many tries as there are addresses in use are enough for every pool that is larger than that.
         let tries = u64::try_from(self.taken.len()).unwrap_or(u64::MAX).saturating_add(3);
-        let free = (0..tries).map(|n| nth(net, hash.wrapping_add(n))).find(|address| !self.taken.contains(address))?;
+        let free = (0..tries)
+            .map(|n| nth(net, hash.wrapping_add(n)))
+            .find(|address| !self.taken.contains(address))?;
         self.taken.insert(free);
         Some(free)
     }
@@ -63,12 +65,16 @@ fn v4_candidates() -> impl Iterator<Item = IpNet> {
     let reserved = [([240, 0, 0, 0], 4), ([198, 18, 0, 0], 15), ([100, 64, 0, 0], 10)];
     let rest = (1..=223_u8).rev().filter(|first| !matches!(first, 10 | 100 | 127 | 169 | 172 | 192 | 198));
     let rest = rest.map(|first| ([first, 0, 0, 0], 8));
-    reserved.into_iter().chain(rest).map(|(address, length)| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(address), length)))
+    reserved
+        .into_iter()
+        .chain(rest)
+        .map(|(address, length)| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(address), length)))
 }
 
 /// First a ULA of our own, then documentation, then some of what is neither assigned nor local.
 fn v6_candidates() -> impl Iterator<Item = IpNet> {
-    let reserved = [([0xfd00, 0x706f, 0x6c64], 48), ([0x2001, 0xdb8, 0x706f], 48), ([0x3fff, 0x706, 0xf6c6], 48)];
+    let reserved =
+        [([0xfd00, 0x706f, 0x6c64], 48), ([0x2001, 0xdb8, 0x706f], 48), ([0x3fff, 0x706, 0xf6c6], 48)];
     let rest = (0x40..=0xef_u16).map(|first| first << 8).map(|first| ([first, 0, 0], 16));
     reserved.into_iter().chain(rest).map(|([a, b, c], length)| {
         IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), length))
@@ -85,13 +91,17 @@ fn nth(net: IpNet, number: u64) -> IpAddr {
             IpAddr::V4(Ipv4Addr::from_bits(net.network().to_bits().wrapping_add(offset)))
         }
         // All pools have more than 64 bits to spare.
-        IpNet::V6(net) => IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | u128::from(number.max(1)))),
+        IpNet::V6(net) => {
+            IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | u128::from(number.max(1))))
+        }
     }
 }
 
 /// FNV-1a: the same everywhere and for ever, which a `Hasher` of the standard library is not.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -109,11 +119,19 @@ mod tests {
             (&[][..], "240.0.0.0/4", "fd00:706f:6c64::/48"),
             (&["0.0.0.0/0", "::/0", "10.0.0.0/8"], "240.0.0.0/4", "fd00:706f:6c64::/48"),
             (&["224.0.0.0/3", "fc00::/7"], "198.18.0.0/15", "2001:db8:706f::/48"),
-            (&["240.0.0.0/4", "198.18.3.0/24", "100.64.0.0/10", "223.1.1.1/32"], "222.0.0.0/8", "fd00:706f:6c64::/48"),
+            (
+                &["240.0.0.0/4", "198.18.3.0/24", "100.64.0.0/10", "223.1.1.1/32"],
+                "222.0.0.0/8",
+                "fd00:706f:6c64::/48",
+            ),
             (&["fc00::/7", "2000::/3"], "240.0.0.0/4", "4000::/16"),
         ] {
             let pools = pools(named);
-            assert_eq!((pools.v4.net.to_string(), pools.v6.net.to_string()), (v4.to_owned(), v6.to_owned()), "{named:?}");
+            assert_eq!(
+                (pools.v4.net.to_string(), pools.v6.net.to_string()),
+                (v4.to_owned(), v6.to_owned()),
+                "{named:?}"
+            );
             assert!(pools.is_clean(false) && pools.is_clean(true));
         }
         let pools = pools(&["0.0.0.0/1", "128.0.0.0/1"]);

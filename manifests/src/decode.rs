@@ -52,9 +52,9 @@ fn list_for_map(node: &Node, value: &Value) -> Option<Vec<Step>> {
             let mut pairs = items.iter().zip(values).enumerate();
             pairs.find_map(|(index, (item, value))| within(Step::Index(index), item, value))
         }
-        (Content::Map(entries), Value::Object(values)) => entries.iter().find_map(|entry| {
-            within(Step::Key(entry.key.clone()), &entry.value, values.get(&entry.key)?)
-        }),
+        (Content::Map(entries), Value::Object(values)) => entries
+            .iter()
+            .find_map(|entry| within(Step::Key(entry.key.clone()), &entry.value, values.get(&entry.key)?)),
         _ => None,
     }
 }
@@ -74,7 +74,11 @@ fn mismatch(found: &Node, steps: &[Step], said: &str) -> Mismatch {
         push_step(&mut path, step);
     }
     if let Some(field) = said.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        return Mismatch { path, message: format!("`{field}` is missing"), expected: format!("a value for `{field}`") };
+        return Mismatch {
+            path,
+            message: format!("`{field}` is missing"),
+            expected: format!("a value for `{field}`"),
+        };
     }
     let Some((_, wanted)) = said.rsplit_once(", expected ") else {
         let message = format!("found {}: {said}", found.content);
@@ -97,7 +101,9 @@ fn plain_name(wanted: &str) -> String {
         "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" => "a whole number".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "IntOrString" => "a whole number or a string".to_owned(),
-        name if name.starts_with(|first: char| first.is_ascii_uppercase()) && !name.contains(' ') => "a map".to_owned(),
+        name if name.starts_with(|first: char| first.is_ascii_uppercase()) && !name.contains(' ') => {
+            "a map".to_owned()
+        }
         other => other.to_owned(),
     }
 }
@@ -128,7 +134,11 @@ mod tests {
     use crate::yaml;
 
     fn fault<T: DeserializeOwned + Serialize>(text: &str) -> (String, String, String) {
-        let Err(fault) = decode::<T>(&yaml::read(text).remove(0).unwrap_or_else(|defect| panic!("{defect:?}"))) else { panic!("decodes: {text}") };
+        let Err(fault) =
+            decode::<T>(&yaml::read(text).remove(0).unwrap_or_else(|defect| panic!("{defect:?}")))
+        else {
+            panic!("decodes: {text}")
+        };
         (fault.path, fault.message, fault.expected)
     }
 
@@ -136,7 +146,12 @@ mod tests {
     fn a_mismatch_names_the_field_what_was_found_and_what_would_be_right() {
         for (text, path, message, expected) in [
             ("metadata: {name: y}", "metadata.name", "found a boolean (y)", "a string: quote it (\"y\")"),
-            ("metadata: {labels: {a: 0x10}}", "metadata.labels.a", "found a number (0x10)", "a string: quote it (\"0x10\")"),
+            (
+                "metadata: {labels: {a: 0x10}}",
+                "metadata.labels.a",
+                "found a number (0x10)",
+                "a string: quote it (\"0x10\")",
+            ),
             ("spec: [1]", "spec", "found a list", "a map"),
             ("spec: {ingress: {from: []}}", "spec.ingress", "found a map", "a list"),
             (
@@ -164,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_missing_field_is_named() {
-        let expected = ("rules[1]".to_owned(), "`action` is missing".to_owned(), "a value for `action`".to_owned());
+        let expected =
+            ("rules[1]".to_owned(), "`action` is missing".to_owned(), "a value for `action`".to_owned());
         let text = "rules: [{action: Deny}, {}]";
         assert_eq!(fault::<std::collections::BTreeMap<String, Vec<Rule>>>(text), expected);
     }
@@ -172,14 +188,18 @@ mod tests {
     #[test]
     fn a_list_is_never_taken_for_a_map() {
         let text = "spec: {tier: Admin, priority: 1, subject: {}, ingress: [{action: Deny, from: [], protocols: [{tcp: []}]}]}";
-        let expected = ("spec.ingress[0].protocols[0].tcp".to_owned(), "found a list".to_owned(), "a map".to_owned());
+        let expected =
+            ("spec.ingress[0].protocols[0].tcp".to_owned(), "found a list".to_owned(), "a map".to_owned());
         assert_eq!(fault::<ClusterNetworkPolicy>(text), expected);
     }
 
     #[test]
     fn unknown_fields_are_named() {
         let text = "metadata: {nam: a}\nspec: {podSelector: {}, ingress: [{form: []}]}\nspecs: 1";
-        let decoded = decode::<NetworkPolicy>(&yaml::read(text).remove(0).unwrap_or_else(|defect| panic!("{defect:?}"))).unwrap_or_else(|_| panic!());
+        let decoded = decode::<NetworkPolicy>(
+            &yaml::read(text).remove(0).unwrap_or_else(|defect| panic!("{defect:?}")),
+        )
+        .unwrap_or_else(|_| panic!());
         assert_eq!(decoded.unknown, ["metadata.nam", "spec.ingress[0].form", "specs"]);
     }
 }

@@ -17,7 +17,8 @@ pub fn read(file: &str, bytes: &[u8]) -> Vec<Result<Node, Defect>> {
         Ok(text) => text,
         Err(defect) => return vec![Err(defect)],
     };
-    let named_json = Path::new(file).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let named_json =
+        Path::new(file).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     if !named_json && !text.trim_ascii_start().starts_with(['{', '[']) {
         return yaml_documents(&text);
     }
@@ -40,7 +41,10 @@ fn yaml_documents(text: &str) -> Vec<Result<Node, Defect>> {
     match text.bytes().position(control) {
         None => yaml::read(text),
         Some(position) => {
-            let message = format!("not YAML: a control character ({:#04x})", text.as_bytes().get(position).unwrap_or(&0));
+            let message = format!(
+                "not YAML: a control character ({:#04x})",
+                text.as_bytes().get(position).unwrap_or(&0)
+            );
             vec![Err(Defect::new(line_at(text.as_bytes(), position), message, "text"))]
         }
     }
@@ -59,7 +63,8 @@ fn decode(bytes: &[u8]) -> Result<std::borrow::Cow<'_, str>, Defect> {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Defect> {
-    std::str::from_utf8(bytes).map_err(|error| Defect::new(line_at(bytes, error.valid_up_to()), "the text is not UTF-8", "UTF-8"))
+    std::str::from_utf8(bytes)
+        .map_err(|error| Defect::new(line_at(bytes, error.valid_up_to()), "the text is not UTF-8", "UTF-8"))
 }
 
 fn utf16(bytes: &[u8], unit: impl Fn([u8; 2]) -> u16) -> Result<String, Defect> {
@@ -103,7 +108,10 @@ mod tests {
 
     #[test]
     fn what_is_not_text_is_located() {
-        assert_eq!(defect("a.yaml", b"a: 1\nb: \xff"), Some(Defect::new(2, "the text is not UTF-8", "UTF-8")));
+        assert_eq!(
+            defect("a.yaml", b"a: 1\nb: \xff"),
+            Some(Defect::new(2, "the text is not UTF-8", "UTF-8"))
+        );
         // A NUL ends the input for some parsers: what follows must not go unread in silence.
         let expected = Defect::new(3, "not YAML: a control character (0x00)", "text");
         assert_eq!(defect("a.yaml", b"a: 1\n---\n\0\n---\nkind: NetworkPolicy"), Some(expected));
@@ -114,7 +122,10 @@ mod tests {
         assert_eq!(defect("a.json", b"{\n\t\"a\":\t1\n}"), None);
         assert_eq!(defect("a.yaml", b"{\n\t\"a\":\t1\n}"), None);
         assert_eq!(defect("a.yaml", b"{a: b}\n---\nc: d\n"), None);
-        assert_eq!(defect("a.json", b"{\n\"a\": 1,,}"), Some(Defect::new(2, "not JSON: key must be a string", "valid JSON")));
+        assert_eq!(
+            defect("a.json", b"{\n\"a\": 1,,}"),
+            Some(Defect::new(2, "not JSON: key must be a string", "valid JSON"))
+        );
     }
 
     #[test]

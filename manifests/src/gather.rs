@@ -29,6 +29,7 @@ impl Loaded {
     pub fn gather(files: impl IntoIterator<Item = Parsed>) -> Self {
         let mut loaded = Self::default();
         let mut places: HashMap<ObjectRef, usize> = HashMap::new();
+        let mut generated: HashMap<ObjectRef, usize> = HashMap::new();
         let mut skipped: BTreeMap<(String, String), (Location, usize)> = BTreeMap::new();
         for file in files {
             loaded.problems.extend(file.problems);
@@ -36,17 +37,18 @@ impl Loaded {
                 skipped.entry((kind, group(&api_version).to_owned())).or_insert((location, 0)).1 += 1;
             }
             for mut object in file.objects {
-                make_unique(&mut object, &places);
-                match places.get(&object.object).and_then(|&index| loaded.objects.get(index)) {
-                    Some(first) => loaded.problems.push(duplicate(first, &object)),
-                    None => {
-                        places.insert(object.object.clone(), loaded.objects.len());
-                        loaded.objects.push(object);
-                    }
+                make_unique(&mut object, &places, &mut generated);
+                if let Some(first) = places.get(&object.object).and_then(|&index| loaded.objects.get(index)) {
+                    loaded.problems.push(duplicate(first, &object));
+                } else {
+                    places.insert(object.object.clone(), loaded.objects.len());
+                    loaded.objects.push(object);
                 }
             }
         }
-        loaded.problems.extend(skipped.into_iter().map(|((kind, group), (place, count))| skip(&kind, &group, place, count)));
+        loaded.problems.extend(
+            skipped.into_iter().map(|((kind, group), (place, count))| skip(&kind, &group, place, count)),
+        );
         loaded
     }
 
@@ -60,18 +62,27 @@ fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// The API server appends random letters to `generateName`; here a number does.
-fn make_unique(object: &mut Object, places: &HashMap<ObjectRef, usize>) {
+/// The API server appends random letters to `generateName`; here a number does. `generated` has the next one for each
+/// prefix.
+fn make_unique(
+    object: &mut Object,
+    places: &HashMap<ObjectRef, usize>,
+    generated: &mut HashMap<ObjectRef, usize>,
+) {
     let metadata = object.content.metadata();
-    let Some(prefix) = metadata.generate_name.clone().filter(|prefix| metadata.name.as_ref() == Some(prefix)) else {
+    let Some(prefix) = metadata.generate_name.clone().filter(|prefix| metadata.name.as_ref() == Some(prefix))
+    else {
         return;
     };
-    let mut number = 0_usize;
+    if !places.contains_key(&object.object) {
+        return;
+    }
+    let number = generated.entry(object.object.clone()).or_default();
     while places.contains_key(&object.object) {
         let name = format!("{prefix}{number}");
+        *number += 1;
         object.object.name = name.as_str().into();
         object.content.metadata_mut().name = Some(name);
-        number += 1;
     }
 }
 
@@ -81,7 +92,11 @@ fn duplicate(first: &Object, second: &Object) -> Problem {
     let (severity, message, expected) = if equal {
         (Severity::Note, format!("it is also, alike, at {}", place(first)), "")
     } else {
-        (Severity::Error, format!("it is also, with other content, at {}", place(first)), "one object of this name")
+        (
+            Severity::Error,
+            format!("it is also, with other content, at {}", place(first)),
+            "one object of this name",
+        )
     };
     Problem {
         severity,
@@ -133,7 +148,8 @@ mod tests {
     fn gather(files: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let loaded = Loaded::gather(files.iter().map(|(file, text)| parse(file, text.as_bytes())));
         let objects = loaded.objects.iter().map(|object| object.object.to_string()).collect();
-        let problems = loaded.problems.iter().map(|problem| format!("{}: {problem}", problem.severity.name())).collect();
+        let problems =
+            loaded.problems.iter().map(|problem| format!("{}: {problem}", problem.severity.name())).collect();
         (objects, problems)
     }
 

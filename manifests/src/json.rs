@@ -44,7 +44,9 @@ struct Counted<'a> {
 impl Read for Counted<'_> {
     /// One byte at a time: the parser asks for no more.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (Some((&byte, rest)), Some(slot)) = (self.rest.split_first(), buffer.first_mut()) else { return Ok(0) };
+        let (Some((&byte, rest)), Some(slot)) = (self.rest.split_first(), buffer.first_mut()) else {
+            return Ok(0);
+        };
         if self.after_break {
             self.line.set(self.line.get().saturating_add(1));
         }

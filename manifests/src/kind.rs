@@ -70,7 +70,10 @@ impl Kind {
     pub(crate) const fn is_policy(self) -> bool {
         matches!(
             self,
-            Self::NetworkPolicy | Self::ClusterNetworkPolicy | Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy
+            Self::NetworkPolicy
+                | Self::ClusterNetworkPolicy
+                | Self::AdminNetworkPolicy
+                | Self::BaselineAdminNetworkPolicy
         )
     }
 
@@ -131,7 +134,10 @@ const METADATA: Keep = Keys(&[
     ("labels", All),
     ("creationTimestamp", Time),
     ("deletionTimestamp", All),
-    ("ownerReferences", Items(&Keys(&[("apiVersion", All), ("kind", All), ("name", All), ("controller", All)]))),
+    (
+        "ownerReferences",
+        Items(&Keys(&[("apiVersion", All), ("kind", All), ("name", All), ("controller", All)])),
+    ),
 ]);
 
 const NAMESPACE: Keep = Keys(&[("metadata", METADATA), ("status", Keys(&[("phase", All)]))]);
@@ -146,8 +152,12 @@ const CONTAINERS: Keep = Items(&Keys(&[
     ("ports", Items(&Keys(&[("name", All), ("containerPort", All), ("protocol", All)]))),
 ]));
 
-const POD_SPEC: Keep =
-    Keys(&[("nodeName", All), ("hostNetwork", All), ("containers", CONTAINERS), ("initContainers", CONTAINERS)]);
+const POD_SPEC: Keep = Keys(&[
+    ("nodeName", All),
+    ("hostNetwork", All),
+    ("containers", CONTAINERS),
+    ("initContainers", CONTAINERS),
+]);
 
 const POD: Keep = Keys(&[
     ("metadata", METADATA),
@@ -202,7 +212,11 @@ mod tests {
     fn a_policy_of_another_version_is_never_skipped() {
         for (api_version, kind, expected) in [
             ("networking.k8s.io/v1", "NetworkPolicy", Recognition::Read(Kind::NetworkPolicy)),
-            ("extensions/v1beta1", "NetworkPolicy", Recognition::OtherPolicy { expected: "networking.k8s.io/v1" }),
+            (
+                "extensions/v1beta1",
+                "NetworkPolicy",
+                Recognition::OtherPolicy { expected: "networking.k8s.io/v1" },
+            ),
             ("", "NetworkPolicy", Recognition::OtherPolicy { expected: "networking.k8s.io/v1" }),
             (
                 "policy.networking.k8s.io/v1alpha2",

@@ -55,7 +55,7 @@ impl Walk {
         if !self.is_new(path) {
             return;
         }
-        let entries = fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut names: Vec<_> = match entries {
             Ok(entries) => entries.into_iter().map(|entry| entry.file_name()).collect(),
             Err(error) => return self.unreadable(path, &error),
@@ -69,10 +69,9 @@ impl Walk {
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.directory(&path),
                 Ok(metadata) if metadata.is_file() && is_manifest(&path) => self.file(&path),
-                Ok(_) => {}
                 Err(error) if is_manifest(&path) => self.unreadable(&path, &error),
-                // A dangling link that is named like nothing of ours.
-                Err(_) => {}
+                // Of another name, or no regular file: reading a pipe might never end.
+                _ => {}
             }
         }
     }

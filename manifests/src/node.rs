@@ -114,7 +114,9 @@ impl Node {
             Content::Bool(_, text) | Content::Number(_, text) => text.len(),
             Content::String(text) => text.len(),
             Content::Seq(items) => items.iter().map(Self::size).sum(),
-            Content::Map(entries) => entries.iter().map(|entry| size_of::<Entry>() + entry.key.len() + entry.value.size()).sum(),
+            Content::Map(entries) => {
+                entries.iter().map(|entry| size_of::<Entry>() + entry.key.len() + entry.value.size()).sum()
+            }
         };
         size_of::<Self>() + inner
     }
@@ -123,7 +125,9 @@ impl Node {
     pub fn height(&self) -> usize {
         match &self.content {
             Content::Seq(items) => 1 + items.iter().map(Self::height).max().unwrap_or_default(),
-            Content::Map(entries) => 1 + entries.iter().map(|entry| entry.value.height()).max().unwrap_or_default(),
+            Content::Map(entries) => {
+                1 + entries.iter().map(|entry| entry.value.height()).max().unwrap_or_default()
+            }
             _ => 0,
         }
     }
@@ -136,9 +140,12 @@ impl Node {
             Content::Number(value, _) => Value::Number(value.clone()),
             Content::String(value) => Value::String(value.clone()),
             Content::Seq(items) => Value::Array(items.iter().map(Self::to_value).collect()),
-            Content::Map(entries) => {
-                Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.value.to_value())).collect::<Map<_, _>>())
-            }
+            Content::Map(entries) => Value::Object(
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.value.to_value()))
+                    .collect::<Map<_, _>>(),
+            ),
         }
     }
 }

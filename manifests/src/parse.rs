@@ -49,7 +49,8 @@ pub struct Skipped {
 
 /// Reads the content of a file. The name is only for messages (and an ending in `.json` for what is wanted of it).
 pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
-    let mut reader = Reader { file: file.into(), parsed: Parsed::default(), paths: PATHS, foreign: Vec::new() };
+    let mut reader =
+        Reader { file: file.into(), parsed: Parsed::default(), paths: PATHS, foreign: Vec::new() };
     for document in document::read(file, bytes) {
         match document {
             Ok(document) => reader.document(document),
@@ -107,7 +108,8 @@ impl Reader {
         let written = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
         let api_version = written("apiVersion").or_else(|| of_list.map(str::to_owned)).unwrap_or_default();
         let is_map = matches!(node.content, node::Content::Map(_));
-        let Some(kind) = written("kind").or_else(|| of_list_kind.map(str::to_owned)).filter(|_| is_map) else {
+        let Some(kind) = written("kind").or_else(|| of_list_kind.map(str::to_owned)).filter(|_| is_map)
+        else {
             return self.foreign(&node, inherited);
         };
         if let Some(item_kind) = kind.strip_suffix("List")
@@ -121,7 +123,8 @@ impl Reader {
                 let line = node.entry("apiVersion").map_or(node.line, |entry| entry.line);
                 let message = format!("{kind} of {} is not read", named_version(&api_version));
                 let expected = format!("apiVersion: {expected}");
-                let problem = Problem::invalid(&reference(&node, &kind, None), "apiVersion", message, expected);
+                let problem =
+                    Problem::invalid(&reference(&node, &kind, None), "apiVersion", message, expected);
                 self.problem(problem, line);
             }
             Recognition::Skipped => {
@@ -174,7 +177,9 @@ impl Reader {
         let source = Arc::new(Source { file: Arc::clone(&self.file), line, fields });
         let mut problems = Vec::new();
         match content(&node, read_as) {
-            Err(mismatch) => problems.push(Problem::invalid(&object, mismatch.path, mismatch.message, mismatch.expected)),
+            Err(mismatch) => {
+                problems.push(Problem::invalid(&object, mismatch.path, mismatch.message, mismatch.expected));
+            }
             Ok((mut content, unknown)) => {
                 if read_as.is_policy() {
                     problems.extend(unknown.into_iter().map(|path| unknown_field(&object, path, kind)));
@@ -239,7 +244,9 @@ fn reference(node: &Node, kind: &str, read_as: Option<Kind>) -> ObjectRef {
     let name = field("name").or_else(|| field("generateName")).unwrap_or("(no name)");
     let namespace = field("namespace");
     match read_as {
-        Some(read_as) if read_as.is_namespaced() => ObjectRef::namespaced(kind, namespace.unwrap_or("default"), name),
+        Some(read_as) if read_as.is_namespaced() => {
+            ObjectRef::namespaced(kind, namespace.unwrap_or("default"), name)
+        }
         None if namespace.is_some() => ObjectRef::namespaced(kind, namespace.unwrap_or_default(), name),
         _ => ObjectRef::cluster(kind, name),
     }
@@ -249,8 +256,9 @@ fn reference(node: &Node, kind: &str, read_as: Option<Kind>) -> ObjectRef {
 fn content(node: &Node, read_as: Kind) -> Result<(Content, Vec<String>), Mismatch> {
     macro_rules! policy {
         ($kind:ident) => {
-            decode::<$kind>(node)
-                .map(|decoded| (Content::Policy(Box::new(PolicyObject::$kind(decoded.value))), decoded.unknown))
+            decode::<$kind>(node).map(|decoded| {
+                (Content::Policy(Box::new(PolicyObject::$kind(decoded.value))), decoded.unknown)
+            })
         };
     }
     macro_rules! other {
@@ -284,7 +292,12 @@ fn settle(content: &mut Content, read_as: Kind, object: &ObjectRef, problems: &m
     if let Content::Workload(workload) = content
         && workload.template().is_none()
     {
-        problems.push(Problem::invalid(object, "spec", "the pod template is missing", "a value for `template`"));
+        problems.push(Problem::invalid(
+            object,
+            "spec",
+            "the pod template is missing",
+            "a value for `template`",
+        ));
     }
 }
 

@@ -110,7 +110,8 @@ spec:
     ports: [{containerPort: 80, hostIP: 7}]
 ";
         let reduced = reduce(tree(text), Kind::Pod.keep());
-        let expected = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [{"containerPort": 80}]}]}});
+        let expected =
+            json!({"metadata": {"name": "p"}, "spec": {"containers": [{"ports": [{"containerPort": 80}]}]}});
         assert_eq!(reduced.to_value(), expected);
         let expected = [
             ("metadata", 2),
@@ -128,15 +129,20 @@ spec:
 
     #[test]
     fn a_policy_is_kept_whole_but_for_what_the_server_writes() {
-        let text = "kind: X\nspec: {x: {status: 1}}\nstatus: {}\nmetadata: {name: p, managedFields: [], odd: 1}\n";
+        let text =
+            "kind: X\nspec: {x: {status: 1}}\nstatus: {}\nmetadata: {name: p, managedFields: [], odd: 1}\n";
         let reduced = reduce(tree(text), Kind::NetworkPolicy.keep());
-        assert_eq!(reduced.to_value(), json!({"spec": {"x": {"status": 1}}, "metadata": {"name": "p", "odd": 1}}));
+        assert_eq!(
+            reduced.to_value(),
+            json!({"spec": {"x": {"status": 1}}, "metadata": {"name": "p", "odd": 1}})
+        );
     }
 
     #[test]
     fn paths_are_bounded() {
         let text = format!("a: 1\nc: {{{}: [1, 2]}}\nb: [1]\n", "k".repeat(1023));
-        let expected = [("a", 1), ("c", 2), ("b", 3), ("b[0]", 3)].map(|(path, line)| (path.to_owned(), line)).into();
+        let expected =
+            [("a", 1), ("c", 2), ("b", 3), ("b[0]", 3)].map(|(path, line)| (path.to_owned(), line)).into();
         assert_eq!(lines(&tree(&text), &mut 1_000_000), expected);
         assert_eq!(lines(&tree(&text), &mut 2).len(), 2);
     }

@@ -57,8 +57,13 @@ pub(crate) fn resolve(text: &str, plain: bool, tag: Tag) -> Result<Content, Stri
         return Err("a number that JSON has: neither infinite nor `.nan`".to_owned());
     };
     let fits = match (&content, tag) {
-        (_, Tag::Absent) | (Content::Bool(..), Tag::Bool) | (Content::Null, Tag::Null) | (Content::Number(..), Tag::Float) => true,
-        (Content::Number(number, written), Tag::Int) => !number.is_f64() && integer(&without_underscores(written)).is_some(),
+        (_, Tag::Absent)
+        | (Content::Bool(..), Tag::Bool)
+        | (Content::Null, Tag::Null)
+        | (Content::Number(..), Tag::Float) => true,
+        (Content::Number(number, written), Tag::Int) => {
+            !number.is_f64() && integer(&without_underscores(written)).is_some()
+        }
         _ => false,
     };
     if fits { Ok(content) } else { Err(format!("a value that fits its tag {}", tag.name())) }
@@ -68,15 +73,21 @@ pub(crate) fn resolve(text: &str, plain: bool, tag: Tag) -> Result<Content, Stri
 fn by_looks(text: &str) -> Option<Content> {
     let content = match text {
         "" | "~" | "null" | "Null" | "NULL" => Content::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Content::Bool(true, text.into()),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Content::Bool(true, text.into())
+        }
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
             Content::Bool(false, text.into())
         }
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => {
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf"
+        | "-.Inf" | "-.INF" => {
             return None;
         }
         _ if text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '.')) => {
-            number(text).map_or_else(|| Content::String(text.to_owned()), |number| Content::Number(number, text.into()))
+            number(text).map_or_else(
+                || Content::String(text.to_owned()),
+                |number| Content::Number(number, text.into()),
+            )
         }
         _ => Content::String(text.to_owned()),
     };
@@ -113,7 +124,11 @@ fn integer(text: &str) -> Option<Number> {
         return None;
     }
     let magnitude = u64::from_str_radix(digits, base).ok()?;
-    if negative { 0_i64.checked_sub_unsigned(magnitude).map(Number::from) } else { Some(Number::from(magnitude)) }
+    if negative {
+        0_i64.checked_sub_unsigned(magnitude).map(Number::from)
+    } else {
+        Some(Number::from(magnitude))
+    }
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
@@ -137,9 +152,10 @@ fn float(text: &str) -> Option<Number> {
     let value: f64 = text.parse().ok()?;
     // Above 2^53 the conversion would have to round.
     if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
-        return format!("{value:.0}").parse::<i64>().ok().map(|whole| {
-            u64::try_from(whole).map_or_else(|_| Number::from(whole), Number::from)
-        });
+        return format!("{value:.0}")
+            .parse::<i64>()
+            .ok()
+            .map(|whole| u64::try_from(whole).map_or_else(|_| Number::from(whole), Number::from));
     }
     Number::from_f64(value)
 }

@@ -43,7 +43,11 @@ impl<'a> Workloads<'a> {
         let known = objects.iter().filter_map(|object| match &object.content {
             Content::Workload(manifest) => {
                 let namespace = object.object.namespace.clone().unwrap_or_default();
-                let key = WorkloadKey { namespace, name: object.object.name.clone(), kind: object.object.kind.clone() };
+                let key = WorkloadKey {
+                    namespace,
+                    name: object.object.name.clone(),
+                    kind: object.object.kind.clone(),
+                };
                 Some((key, (object, &**manifest)))
             }
             _ => None,
@@ -87,7 +91,11 @@ impl<'a> Workloads<'a> {
             return None;
         }
         let owner = Workload { kind: "CronJob".into(), name: name.into() };
-        let key = WorkloadKey { namespace: job.namespace.clone(), name: owner.name.clone(), kind: owner.kind.clone() };
+        let key = WorkloadKey {
+            namespace: job.namespace.clone(),
+            name: owner.name.clone(),
+            kind: owner.kind.clone(),
+        };
         self.known.contains_key(&key).then_some(owner)
     }
 
@@ -111,7 +119,11 @@ impl<'a> Workloads<'a> {
                 remark.path = format!("{path}.{}", remark.path);
                 remark.located(Some(&object.source))
             });
-            stand_ins.push(StandIn { pod, replicas: replicas(&key.kind, manifest), remarks: remarks.collect() });
+            stand_ins.push(StandIn {
+                pod,
+                replicas: replicas(&key.kind, manifest),
+                remarks: remarks.collect(),
+            });
         }
         stand_ins
     }
@@ -136,7 +148,11 @@ fn free_name(key: &WorkloadKey, names: &BTreeSet<PodKey>) -> PodKey {
     let mut number = 1_usize;
     while names.contains(&name) {
         let kind = key.kind.to_lowercase();
-        let text = if number == 1 { format!("{}-{kind}", key.name) } else { format!("{}-{kind}-{number}", key.name) };
+        let text = if number == 1 {
+            format!("{}-{kind}", key.name)
+        } else {
+            format!("{}-{kind}-{number}", key.name)
+        };
         name.name = text.into();
         number += 1;
     }

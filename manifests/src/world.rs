@@ -98,7 +98,9 @@ impl World {
             }
             Content::EndpointSlice(api) => {
                 let (slice, remarks) = EndpointSlice::from_api(api);
-                cluster.endpoint_slices.insert((slice.namespace.clone(), slice.name.clone()), Arc::new(slice));
+                cluster
+                    .endpoint_slices
+                    .insert((slice.namespace.clone(), slice.name.clone()), Arc::new(slice));
                 remarks
             }
             // Which of them stand for pods shows only when all pods are known.

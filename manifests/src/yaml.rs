@@ -110,7 +110,8 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
                 let tag = tag.as_deref();
-                let merge = text == "<<" && tag.map_or(plain, |tag| tag.is_yaml_core_schema() && tag.suffix == "merge");
+                let merge = text == "<<"
+                    && tag.map_or(plain, |tag| tag.is_yaml_core_schema() && tag.suffix == "merge");
                 let tag = match tag {
                     None => Tag::Absent,
                     Some(tag) if tag.is_yaml_core_schema() => Tag::of_core_schema(&tag.suffix),
@@ -153,7 +154,11 @@ impl Builder {
     fn alias(&mut self, anchor: usize, line: u32) -> Result<(), Defect> {
         let Some(named) = self.anchors.get(&anchor) else {
             // The parser knows all anchors of the file, also of documents before and of what is still being read.
-            return Err(Defect::new(line, "an alias to a value that is not complete here", "an anchor earlier in the same document"));
+            return Err(Defect::new(
+                line,
+                "an alias to a value that is not complete here",
+                "an anchor earlier in the same document",
+            ));
         };
         if self.stack.len() + named.height > DEPTH {
             return Err(too_deep(line));
@@ -201,7 +206,8 @@ impl Builder {
     fn finish(&mut self, frame: MapFrame) -> Vec<Entry> {
         let MapFrame { mut entries, merge, .. } = frame;
         if let Some(twice) = repeated(&entries) {
-            let (line, message) = (twice.line, format!("the key `{}` comes twice in one map", Short(&twice.key)));
+            let (line, message) =
+                (twice.line, format!("the key `{}` comes twice in one map", Short(&twice.key)));
             self.defect(line, message, "each key once");
         }
         let Some((named, before)) = merge else { return entries };
@@ -222,8 +228,13 @@ impl Builder {
             for entry in merged {
                 if early.contains(&entry.key) {
                     // The YAML type says that the key wins, go-yaml v2 lets the merged one win.
-                    let message = format!("`<<` brings the key `{}`, which is set before it", Short(&entry.key));
-                    self.defect(line, message, "`<<` as the first key: tools disagree about who wins otherwise");
+                    let message =
+                        format!("`<<` brings the key `{}`, which is set before it", Short(&entry.key));
+                    self.defect(
+                        line,
+                        message,
+                        "`<<` as the first key: tools disagree about who wins otherwise",
+                    );
                 }
                 if known.insert(entry.key.clone()) {
                     entries.push(entry);
@@ -258,7 +269,9 @@ impl MapFrame {
                 let first = self.merge.is_none();
                 let before = self.entries.len();
                 self.merge.get_or_insert((node, before));
-                (!first).then(|| ("the key `<<` comes twice in one map".to_owned(), "one `<<` with a list of maps"))
+                (!first).then(|| {
+                    ("the key `<<` comes twice in one map".to_owned(), "one `<<` with a list of maps")
+                })
             }
         }
     }

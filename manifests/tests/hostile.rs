@@ -1,5 +1,6 @@
 //! Whatever a file holds, reading it ends, without a panic and with every problem located.
 
+use std::fmt::Write;
 use std::fs;
 use std::io::empty;
 use std::path::PathBuf;
@@ -29,8 +30,39 @@ enum Mutation {
 
 /// Text that YAML is touchy about.
 const TOUCHY: &[&str] = &[
-    "&a ", "*a", "<<: *a\n", "? ", ": ", "- ", "|\n", ">-\n", "[", "]", "{", "}", "\t", "---\n", "...\n", "%YAML 1.1\n", "!!int ",
-    "!!binary ", "!x ", "\"", "'", "#", "\0", "\u{feff}", "\u{85}", "\r", "~", "\"\\ud800\"", "y: ", "0x", "1e999", ".inf", "🦀",
+    "&a ",
+    "*a",
+    "<<: *a\n",
+    "? ",
+    ": ",
+    "- ",
+    "|\n",
+    ">-\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\t",
+    "---\n",
+    "...\n",
+    "%YAML 1.1\n",
+    "!!int ",
+    "!!binary ",
+    "!x ",
+    "\"",
+    "'",
+    "#",
+    "\0",
+    "\u{feff}",
+    "\u{85}",
+    "\r",
+    "~",
+    "\"\\ud800\"",
+    "y: ",
+    "0x",
+    "1e999",
+    ".inf",
+    "🦀",
 ];
 
 fn mutation() -> impl Strategy<Value = Mutation> {
@@ -47,7 +79,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
 
 fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
     let place = |at: usize| at % (bytes.len() + 1);
-    let lines = |bytes: &[u8]| bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let lines =
+        |bytes: &[u8]| bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
     match mutation {
         Mutation::Flip(at, byte) => {
             let at = place(*at);
@@ -86,7 +119,10 @@ fn check(bytes: &[u8]) {
     let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n' || byte == b'\r').count();
     for problem in &parsed.problems {
         let location = problem.location.as_ref().unwrap_or_else(|| panic!("without a place: {problem}"));
-        assert!(location.line >= 1 && usize::try_from(location.line).unwrap() <= lines + 1, "{problem}");
+        assert!(
+            location.line >= 1 && usize::try_from(location.line).is_ok_and(|line| line <= lines + 1),
+            "{problem}"
+        );
         assert!(!problem.message.is_empty() && !problem.expected.is_empty(), "{problem}");
     }
     let loaded = Loaded::gather([parsed]);
@@ -105,7 +141,7 @@ fn the_seeds_are_read() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn damaged_manifests_are_read_or_refused_at_a_place(
@@ -134,7 +170,11 @@ proptest! {
         let mut text = "a0: &a0 {x: 1}\n".to_owned();
         for level in 1..levels {
             let alias = format!("*a{}, ", level - 1).repeat(width);
-            text += &if merge { format!("a{level}: &a{level} {{<<: [{alias}], k{level}: 1}}\n") } else { format!("a{level}: &a{level} [{alias}]\n") };
+            let _ = if merge {
+                writeln!(text, "a{level}: &a{level} {{<<: [{alias}], k{level}: 1}}")
+            } else {
+                writeln!(text, "a{level}: &a{level} [{alias}]")
+            };
         }
         check(text.as_bytes());
     }
@@ -146,16 +186,22 @@ fn directories_are_read_in_order_and_loops_end() {
     let _ = fs::remove_dir_all(&root);
     fs::create_dir_all(root.join("b/.hidden")).unwrap();
     let namespace = |name: &str| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
-    for (file, name) in
-        [("c.yaml", "three"), ("a.json", "one"), ("b/x.yml", "two"), ("b/.hidden/y.yaml", "no"), ("d.txt", "linked"), (".e.yaml", "no")]
-    {
+    for (file, name) in [
+        ("c.yaml", "three"),
+        ("a.json", "one"),
+        ("b/x.yml", "two"),
+        ("b/.hidden/y.yaml", "no"),
+        ("d.txt", "linked"),
+        (".e.yaml", "no"),
+    ] {
         fs::write(root.join(file), namespace(name)).unwrap();
     }
     std::os::unix::fs::symlink(&root, root.join("b/loop")).unwrap();
     std::os::unix::fs::symlink("d.txt", root.join("link.yaml")).unwrap();
     std::os::unix::fs::symlink("nothing", root.join("lost.yaml")).unwrap();
 
-    let loaded = load(&[root.clone(), root.join("c.yaml"), PathBuf::from("-")], &mut namespace("four").as_bytes());
+    let loaded =
+        load(&[root.clone(), root.join("c.yaml"), PathBuf::from("-")], &mut namespace("four").as_bytes());
     let names: Vec<_> = loaded.objects.iter().map(|object| &*object.object.name).collect();
     assert_eq!(names, ["one", "two", "three", "linked", "four"]);
     assert_eq!(&*loaded.objects[4].source.file, "-");

@@ -1,14 +1,100 @@
-//! `polctl explain`
+//! `polctl explain`: why one connection is allowed or denied, and the smallest change that would allow it.
+//!
+//! ```text
+//! FROM, TO -> party (names) -> units (pods x pods x families) -> group (equal answers) -> text, JSON; exit code
+//! ```
 
-/// x
+pub(crate) mod ask;
+pub(crate) mod clean;
+mod group;
+mod text;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use crate::input::Input;
+use crate::party;
+use crate::print;
+use units::Asked;
+
+/// Why a connection is allowed or denied, rule by rule, and what would change that
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = LONG_HELP)]
 pub(crate) struct Args {
+    /// Who opens the connection: NAMESPACE/NAME, NAME, TYPE/NAME, NAMESPACE/TYPE/NAME, or an address
+    from: String,
+    /// Who is called: the same, or a service
+    to: String,
+    /// The namespace of names that say none
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The port: NUMBER or NAME, with /udp or /sctp if it is not TCP; all ports if absent
+    #[arg(short, long, value_name = "PORT", value_parser = ask::port)]
+    port: Option<ask::Port>,
+    /// A protocol without ports: icmp, esp, gre, or its number
+    #[arg(long, value_name = "PROTOCOL", value_parser = ask::protocol, conflicts_with = "port")]
+    protocol: Option<u8>,
+    /// What is asked over the connection: 'GET /path'
+    #[arg(long, value_name = "REQUEST", value_parser = ask::http, requires = "port")]
+    http: Option<policy_compiler::explain::HttpRequest>,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
     #[command(flatten)]
     input: crate::input::Args,
 }
 
-pub(crate) fn run(args: &Args) -> crate::Answer {
-    let input = crate::input::Input::load(&args.input);
-    let _ = (input.compiler, input.objects, input.replicas);
-    anyhow::bail!("not written yet")
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A walk through the tiers
+    Text,
+    /// See docs/reference/explain.md
+    Json,
 }
+
+const LONG_HELP: &str = "\
+Names are looked for as pod, workload, service and node, in this order. A workload stands for all its pods, a service
+for its backends: policy is judged there, never at the address of the service. Types are kubectl's: pod, deploy, sts,
+ds, rs, job, cronjob, svc, node.
+
+Examples:
+  polctl explain shop/frontend shop/cart --port 6379 -f manifests/
+  polctl explain -n shop deploy/frontend svc/cart -f manifests/       every port of the service
+  polctl explain monitoring/prometheus 10.0.0.7 --port metrics -f - < all.yaml
+  polctl explain shop/cart 1.1.1.1 --port 53/udp -o json -f manifests/
+  polctl explain shop/cart shop/db --protocol icmp -f manifests/
+
+Exit codes:
+  0  allowed (without --port: something is)
+  1  denied (without --port: everything is); of several pods, at least one pair is
+  2  cannot say: an unknown name, or manifests that are refused";
+
+pub(crate) fn run(args: &Args) -> crate::Answer {
+    let mut input = Input::load(&args.input);
+    if !input.accepted() {
+        anyhow::bail!("some objects are refused, so that what they would allow or deny cannot be said");
+    }
+    let from = party::find(input.compiler.cluster(), &args.from, &args.namespace)?;
+    let to = party::find(input.compiler.cluster(), &args.to, &args.namespace)?;
+    let asked = match (&args.port, args.protocol) {
+        (Some(port), _) => Asked::Port(port.clone()),
+        (None, Some(number)) => Asked::Protocol(number),
+        (None, None) => Asked::All,
+    };
+    let any = matches!(asked, Asked::All);
+    let units = units::units(&mut input, from, to, &asked)?;
+    let answers = group::answer(&input.compiler, units, args.http.as_ref(), any);
+    match args.output {
+        Output::Text => print::stdout(&text::text(&answers))?,
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&answers)?;
+            print::stdout(&format!("{}\n", clean::clean_json(&json)))?;
+        }
+    }
+    Ok(if answers.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+#[cfg(test)]
+mod tests;

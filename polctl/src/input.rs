@@ -14,6 +14,8 @@ use policy_compiler::problem::{Problem, Severity};
 
 /// Where manifests come from.
 #[derive(Debug, Clone, clap::Args)]
+// Every verb has an `Args` of its own around this one, and groups are named after types.
+#[group(id = "input")]
 pub(crate) struct Args {
     /// A directory (read recursively), a file, or `-` for standard input; may be repeated
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]

@@ -13,6 +13,7 @@ mod diff;
 mod explain;
 mod input;
 mod party;
+mod print;
 mod test;
 
 use std::process::ExitCode;

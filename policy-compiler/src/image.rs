@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use datapath::abi::{
-    Address, Endpoint, Generation, Halves, Identity, PortAtom, RuleKey, RuleRow, Transport,
-};
+use datapath::abi::{Address, Endpoint, Generation, Halves, Identity, PortAtom, RuleKey, RuleRow, Transport};
 use datapath::lookup::Maps;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
@@ -38,7 +36,11 @@ impl Image {
         }
         Self {
             generation,
-            endpoints: tables.endpoints.iter().map(|(key, value)| (key.clone(), Halves::settled(*value))).collect(),
+            endpoints: tables
+                .endpoints
+                .iter()
+                .map(|(key, value)| (key.clone(), Halves::settled(*value)))
+                .collect(),
             addresses: tables.addresses.iter().map(|(key, value)| (*key, Halves::settled(*value))).collect(),
             prefixes: tables.prefixes.iter().map(|(key, value)| (*key, Halves::settled(*value))).collect(),
             ports,

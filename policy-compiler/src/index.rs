@@ -41,7 +41,9 @@ impl<T> Default for SelectorIndex<T> {
 impl<T: Clone + Ord + Hash> SelectorIndex<T> {
     pub(crate) fn insert(&mut self, pods: &Pods, item: &T) {
         match &pods.namespaces {
-            Namespaces::Named(name) => self.named.entry(Arc::clone(name)).or_default().insert(&pods.pods, item),
+            Namespaces::Named(name) => {
+                self.named.entry(Arc::clone(name)).or_default().insert(&pods.pods, item)
+            }
             Namespaces::Matching(selector) => {
                 self.matching.entry(selector.clone()).or_default().insert(&pods.pods, item);
             }
@@ -169,7 +171,10 @@ mod tests {
         let items = [
             Pods { namespaces: named.clone(), pods: Selector::everything() },
             Pods { namespaces: named, pods: Selector::new([requirement("app", one_of(&["web", "api"]))]) },
-            Pods { namespaces: team.clone(), pods: Selector::new([requirement("app", Condition::DoesNotExist)]) },
+            Pods {
+                namespaces: team.clone(),
+                pods: Selector::new([requirement("app", Condition::DoesNotExist)]),
+            },
             Pods { namespaces: team, pods: Selector::new([requirement("app", Condition::Exists)]) },
         ];
         for (number, pods) in items.iter().enumerate() {

@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod compiler;
+pub mod connectivity;
 pub mod delta;
 mod digest;
 pub mod explain;
@@ -27,6 +28,7 @@ pub mod oracle;
 pub mod plan;
 pub mod policy;
 pub mod problem;
+pub mod review;
 pub mod rule_set;
 pub mod tables;
 mod terms;

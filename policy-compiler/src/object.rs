@@ -111,7 +111,9 @@ mod tests {
     fn a_field_that_is_not_written_is_located_at_the_nearest_one_that_is() {
         let fields = BTreeMap::from([("spec".to_owned(), 4), ("spec.ingress[0]".to_owned(), 7)]);
         let source = Source { file: "a.yaml".into(), line: 1, fields };
-        for (path, line) in [("spec.ingress[0].from[2].ipBlock", 7), ("spec.egress", 4), ("metadata.name", 1), ("", 1)] {
+        for (path, line) in
+            [("spec.ingress[0].from[2].ipBlock", 7), ("spec.egress", 4), ("metadata.name", 1), ("", 1)]
+        {
             assert_eq!(source.locate(path).to_string(), format!("a.yaml:{line}"));
         }
     }

@@ -69,7 +69,10 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KeyReused(key) => {
-                write!(f, "rule row {key:?} is in the kernel with other content; expected ids that are derived from content")
+                write!(
+                    f,
+                    "rule row {key:?} is in the kernel with other content; expected ids that are derived from content"
+                )
             }
         }
     }
@@ -143,7 +146,15 @@ fn endpoints(delta: &Delta, new: &Tables, next: Generation, steps: &mut Vec<Step
         let after = new.endpoints.get(key).copied();
         let set = |halves| Step::SetEndpoint(key.clone(), halves);
         // An endpoint that is not in the map is closed, and so is one on hold.
-        stage(*before, after, [Endpoint::HOLD; 2], next, set, || Step::RemoveEndpoint(key.clone()), (steps, settle));
+        stage(
+            *before,
+            after,
+            [Endpoint::HOLD; 2],
+            next,
+            set,
+            || Step::RemoveEndpoint(key.clone()),
+            (steps, settle),
+        );
     }
 }
 
@@ -151,7 +162,15 @@ fn addresses(delta: &Delta, new: &Tables, next: Generation, steps: &mut Vec<Step
     for (address, before) in &delta.addresses {
         let after = new.addresses.get(address).copied();
         let set = |halves| Step::SetAddress(*address, halves);
-        stage(*before, after, [Identity::NONE; 2], next, set, || Step::RemoveAddress(*address), (steps, settle));
+        stage(
+            *before,
+            after,
+            [Identity::NONE; 2],
+            next,
+            set,
+            || Step::RemoveAddress(*address),
+            (steps, settle),
+        );
     }
 }
 
@@ -197,5 +216,7 @@ fn runs(before: &PortAtoms, after: &PortAtoms) -> Vec<(u16, u16)> {
     cuts.sort_unstable();
     cuts.dedup();
     let pairs = cuts.iter().zip(cuts.iter().skip(1));
-    pairs.filter_map(|(&start, &end)| Some((u16::try_from(start).ok()?, u16::try_from(end - 1).ok()?))).collect()
+    pairs
+        .filter_map(|(&start, &end)| Some((u16::try_from(start).ok()?, u16::try_from(end - 1).ok()?)))
+        .collect()
 }

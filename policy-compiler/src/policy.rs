@@ -92,6 +92,13 @@ pub struct Pods {
     pub pods: Selector<OfPod>,
 }
 
+impl Pods {
+    /// All pods of the cluster.
+    pub fn everything() -> Self {
+        Self { namespaces: Namespaces::Matching(Selector::everything()), pods: Selector::everything() }
+    }
+}
+
 /// Namespaces, by name or by labels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Namespaces {

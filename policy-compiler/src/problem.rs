@@ -51,7 +51,12 @@ pub const INVALID_OBJECT: &str = "invalid-object";
 
 impl Problem {
     /// An error for which the API server would refuse the object.
-    pub fn invalid(object: &ObjectRef, path: impl Into<String>, message: impl Into<String>, expected: impl Into<String>) -> Self {
+    pub fn invalid(
+        object: &ObjectRef,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
         Self {
             severity: Severity::Error,
             id: INVALID_OBJECT,

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 
 use crate::digest::{Digest, digest};
 use crate::object::ObjectRef;
-use crate::policy::{Peer, Peers, Policy, PortTerm, Ports};
+use crate::policy::{Peer, PeerTerm, Peers, Pods, Policy, PortTerm, Ports};
 use crate::tables::{PortAtoms, port_atom};
 use crate::terms::{NamedPort, Term, TermId, Terms};
 
@@ -224,14 +224,18 @@ impl RuleSet {
                         }
                     }
                     RankedPort::Named(name) => {
-                        // A named port of the peer makes even a rule for any peer one for specific peers: those that
-                        // have such a port.
+                        let pods = pods_of(&rule.peers, terms);
                         for &(transport, port) in recipe.named.get(name).into_iter().flatten() {
                             self.ranges.insert((transport, port, port));
                             specific[transport as usize].insert((port, port));
-                            let term = self.acquire(Term::NamedPort(name.clone(), transport, port), terms);
-                            if rule.peers == RankedPeers::Any {
-                                by.insert(term);
+                            for pods in &pods {
+                                let term = Term::NamedPort(pods.clone(), name.clone(), transport, port);
+                                let term = self.acquire(term, terms);
+                                // A named port of the peer makes even a rule for any peer one for specific peers:
+                                // those that have such a port.
+                                if rule.peers == RankedPeers::Any {
+                                    by.insert(term);
+                                }
                             }
                         }
                     }
@@ -337,7 +341,7 @@ impl RuleSet {
                 RankedPort::Protocol(of) => *of == transport,
                 RankedPort::Range(of, first, last) => *of == transport && (*first..=*last).contains(&number),
                 RankedPort::Named(name) => matched.iter().any(|&term| {
-                    matches!(terms.get(term), Term::NamedPort(of, on, stands_for)
+                    matches!(terms.get(term), Term::NamedPort(_, of, on, stands_for)
                         if of == name && *on == transport && *stands_for == number)
                 }),
             }),
@@ -345,7 +349,13 @@ impl RuleSet {
         Some(RuleMatch { peer, port })
     }
 
-    fn classes_of(&self, port: &RankedPort, matched: &[TermId], terms: &Terms, found: &mut impl FnMut(PortKey)) {
+    fn classes_of(
+        &self,
+        port: &RankedPort,
+        matched: &[TermId],
+        terms: &Terms,
+        found: &mut impl FnMut(PortKey),
+    ) {
         match port {
             RankedPort::Protocol(transport) => {
                 found(PortKey::Port(*transport, 0));
@@ -360,7 +370,7 @@ impl RuleSet {
             }
             RankedPort::Named(name) => {
                 for &term in matched {
-                    if let Term::NamedPort(of, transport, port) = terms.get(term)
+                    if let Term::NamedPort(_, of, transport, port) = terms.get(term)
                         && of == name
                         && let Some(class) = self.classes[*transport as usize].of(*port)
                     {
@@ -384,6 +394,22 @@ impl RankedPorts {
                 RankedPort::Named(_) => false,
             }),
         }
+    }
+}
+
+/// The pods whose named ports matter to a rule with these peers: no more than need be, for each becomes an identity.
+fn pods_of(peers: &RankedPeers, terms: &Terms) -> BTreeSet<Pods> {
+    match peers {
+        RankedPeers::Any => BTreeSet::from([Pods::everything()]),
+        RankedPeers::AnyOf(peers) => peers
+            .iter()
+            .filter_map(|&peer| match terms.get(peer) {
+                Term::Peer(PeerTerm::Pods(pods)) => Some(pods.clone()),
+                // A pod can be meant by its address, too.
+                Term::Peer(PeerTerm::Network(_) | PeerTerm::Nodes(_)) => Some(Pods::everything()),
+                Term::Peer(PeerTerm::Domain(_)) | Term::NamedPort(..) => None,
+            })
+            .collect(),
     }
 }
 
@@ -442,7 +468,11 @@ mod tests {
         let atoms = |ranges: &[(u16, u16)]| partition(ranges.iter().copied()).into_iter().collect::<Vec<_>>();
         assert_eq!(atoms(&[]), []);
         assert_eq!(atoms(&[(80, 90), (85, 85)]), [(80, 84), (85, 85), (86, 90)]);
-        assert_eq!(atoms(&[(80, 90), (91, 95)]), [(80, 90), (91, 95)], "side by side, but not the same ranges");
+        assert_eq!(
+            atoms(&[(80, 90), (91, 95)]),
+            [(80, 90), (91, 95)],
+            "side by side, but not the same ranges"
+        );
         assert_eq!(atoms(&[(80, 90), (80, 90)]), [(80, 90)]);
         assert_eq!(atoms(&[(1, 65535), (65535, 65535)]), [(1, 65534), (65535, 65535)]);
     }

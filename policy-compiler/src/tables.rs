@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use datapath::abi::{
-    Address, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow, RuleSetId, Transport,
+    Address, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow, RuleSetId,
+    Transport,
 };
 use datapath::lookup::Maps;
 use ipnet::IpNet;
@@ -192,7 +193,8 @@ pub struct Sizes {
 impl Tables {
     /// How many entries each map needs.
     pub fn sizes(&self) -> Sizes {
-        let rows = |rows: &RuleRows| rows.any.len() + rows.peers.values().map(|rows| rows.len()).sum::<usize>();
+        let rows =
+            |rows: &RuleRows| rows.any.len() + rows.peers.values().map(|rows| rows.len()).sum::<usize>();
         Sizes {
             endpoints: self.endpoints.len(),
             addresses: self.addresses.len(),
@@ -220,7 +222,8 @@ mod tests {
         prefixes.set(net("0.0.0.0/0"), Some(Identity::new(1)));
         prefixes.set(net("10.0.0.0/8"), Some(Identity::new(2)));
         prefixes.set(net("10.1.0.0/16"), Some(Identity::NONE));
-        let longest = |text: &str| prefixes.longest(text.parse().unwrap(), u8::MAX).map(|(_, identity)| identity);
+        let longest =
+            |text: &str| prefixes.longest(text.parse().unwrap(), u8::MAX).map(|(_, identity)| identity);
         assert_eq!(longest("10.1.2.3"), Some(Identity::NONE));
         assert_eq!(longest("10.2.2.3"), Some(Identity::new(2)));
         assert_eq!(longest("11.0.0.1"), Some(Identity::new(1)));
@@ -228,7 +231,10 @@ mod tests {
         assert_eq!(prefixes.inherited(&net("10.1.0.0/16")), Identity::new(2));
         assert_eq!(prefixes.inherited(&net("0.0.0.0/0")), Identity::NONE);
         prefixes.set(net("10.1.0.0/16"), None);
-        assert_eq!(prefixes.longest("10.1.2.3".parse().unwrap(), u8::MAX).map(|(net, _)| net), Some(net("10.0.0.0/8")));
+        assert_eq!(
+            prefixes.longest("10.1.2.3".parse().unwrap(), u8::MAX).map(|(net, _)| net),
+            Some(net("10.0.0.0/8"))
+        );
     }
 
     #[test]

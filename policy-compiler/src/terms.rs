@@ -7,7 +7,7 @@ use datapath::abi::{Identity, RuleSetId, Transport};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::digest::{Digest, digest};
-use crate::policy::PeerTerm;
+use crate::policy::{PeerTerm, Pods};
 
 /// The slot of a live term. Slots are reused; only digests outlive a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,8 +18,8 @@ pub(crate) struct TermId(u32);
 pub(crate) enum Term {
     /// A peer of a rule matches it.
     Peer(PeerTerm),
-    /// The name of a port stands for this number on it.
-    NamedPort(NamedPort, Transport, u16),
+    /// It is one of these pods, and there the name of a port stands for this number.
+    NamedPort(Pods, NamedPort, Transport, u16),
 }
 
 /// A named port as a rule writes it.

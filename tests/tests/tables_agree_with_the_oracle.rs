@@ -28,7 +28,9 @@ const IN_FORCE: u32 = u32::MAX;
 
 /// The policies that lowering accepts, as objects and lowered.
 fn valid(policies: &[PolicyObject]) -> (Vec<PolicyObject>, Vec<Arc<Policy>>) {
-    let lowered = policies.iter().filter_map(|object| Some((object.clone(), Arc::new(lower(object, None).ok()?.policy))));
+    let lowered = policies
+        .iter()
+        .filter_map(|object| Some((object.clone(), Arc::new(lower(object, None).ok()?.policy))));
     lowered.unzip()
 }
 
@@ -167,7 +169,9 @@ fn old_or_new(
     let probes: Vec<(PodKey, Query)> = probes
         .into_iter()
         .step_by(stride)
-        .map(|packet| (packet.pod.clone(), Query { origin: Origin::Elsewhere, ..query(&old_world.cluster, &packet) }))
+        .map(|packet| {
+            (packet.pod.clone(), Query { origin: Origin::Elsewhere, ..query(&old_world.cluster, &packet) })
+        })
         .collect();
     let judged = |maps: &dyn Fn(&PodKey, &Query) -> Decision| -> Vec<Decision> {
         probes.iter().map(|(pod, query)| maps(pod, query)).collect()
@@ -187,7 +191,10 @@ fn old_or_new(
     }
     let last = judged(&|pod, query| judge(&image, pod, query));
     prop_assert_eq!(last, after);
-    prop_assert!(image == Image::of(new, image.generation()), "the kernel holds just the new tables in the end");
+    prop_assert!(
+        image == Image::of(new, image.generation()),
+        "the kernel holds just the new tables in the end"
+    );
     Ok(())
 }
 

@@ -23,18 +23,18 @@ const SCENES: [Scene; 6] = [
         exit_code: 0,
     },
     Scene {
-        title: "Why the frontend may ask the backend",
-        arguments: &["explain", "-f", "examples/shop", "shop/frontend", "shop/backend:8080/tcp"],
+        title: "Why the frontend may ask the catalog",
+        arguments: &["explain", "-f", "examples/shop", "shop/frontend", "shop/catalog:8000/tcp"],
         exit_code: 0,
     },
     Scene {
-        title: "Why the frontend may not ask the database, and which policy comes closest to allowing it",
-        arguments: &["explain", "-f", "examples/shop", "shop/frontend", "shop/database:5432/tcp"],
+        title: "Why the cart may not ask the database, and which rule comes closest to allowing it",
+        arguments: &["explain", "-f", "examples/shop", "shop/cart", "shop/postgres:5432/tcp"],
         exit_code: 0,
     },
     Scene {
-        title: "What a change of policy would open and close",
-        arguments: &["diff", "examples/shop", "examples/shop-after"],
+        title: "What the next version of the policies would open and close",
+        arguments: &["diff", "examples/shop", "examples/shop-next"],
         exit_code: 1,
     },
     Scene {

@@ -42,8 +42,14 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     bail!("{} checks failed:\n  {}", failed.len(), failed.join("\n  "))
 }
 
+/// Each workspace on its own: `--all` would also take in the workspace that a path dependency belongs to.
 fn format(root: &Path, manifest: &str) -> Result<()> {
-    process::run(process::cargo(root).args(["fmt", "--all", "--check", "--manifest-path", manifest]))
+    let mut command = process::cargo(root);
+    command.args(["fmt", "--check", "--manifest-path", manifest]);
+    if manifest == WORKSPACES[0] {
+        command.arg("--all");
+    }
+    process::run(&mut command)
 }
 
 /// `bpf/` is left out: clippy comes with the pinned toolchain, which cannot build for BPF.

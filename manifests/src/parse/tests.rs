@@ -10,7 +10,11 @@ fn objects(text: &str) -> Vec<(String, u32)> {
 
 fn problems(text: &str) -> Vec<String> {
     let parsed = parse("f.yaml", text.as_bytes());
-    parsed.problems.iter().map(|problem| format!("{} {}: {problem}", problem.severity.name(), problem.id)).collect()
+    parsed
+        .problems
+        .iter()
+        .map(|problem| format!("{} {}: {problem}", problem.severity.name(), problem.id))
+        .collect()
 }
 
 const POLICY: &str = "\
@@ -57,12 +61,23 @@ fn an_unknown_field_refuses_a_policy_but_not_a_pod() {
     let text = POLICY.replace("  - from:", "  - form:");
     assert_eq!(
         problems(&text),
-        ["error invalid-object: f.yaml:9: NetworkPolicy prod/api: spec.ingress[0].form: unknown field `form`; \
-          expected a field of NetworkPolicy; check its spelling and indentation"]
+        [
+            "error invalid-object: f.yaml:9: NetworkPolicy prod/api: spec.ingress[0].form: unknown field `form`; \
+          expected a field of NetworkPolicy; check its spelling and indentation"
+        ]
     );
     assert_eq!(parse("f.yaml", text.as_bytes()).objects, []);
-    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {odd: 1, containers: [{image: 5}]}, more: x}";
+    let pod =
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {odd: 1, containers: [{image: 5}]}, more: x}";
     assert_eq!(objects(pod), [("Pod default/p".to_owned(), 1)]);
+}
+
+#[test]
+fn an_unknown_field_is_found_however_deep_it_is() {
+    let deep = format!("{}  odd: {}{}\n", POLICY, "[".repeat(120), "]".repeat(120));
+    let paths: Vec<_> =
+        parse("f.yaml", deep.as_bytes()).problems.into_iter().map(|problem| problem.path).collect();
+    assert_eq!(paths, ["spec.odd"]);
 }
 
 #[test]
@@ -84,8 +99,10 @@ fn a_policy_of_another_version_is_an_error() {
     let text = POLICY.replace("networking.k8s.io/v1", "extensions/v1beta1");
     assert_eq!(
         problems(&text),
-        ["error invalid-object: f.yaml:1: NetworkPolicy prod/api: apiVersion: NetworkPolicy of extensions/v1beta1 \
-          is not read; expected apiVersion: networking.k8s.io/v1"]
+        [
+            "error invalid-object: f.yaml:1: NetworkPolicy prod/api: apiVersion: NetworkPolicy of extensions/v1beta1 \
+          is not read; expected apiVersion: networking.k8s.io/v1"
+        ]
     );
 }
 
@@ -133,8 +150,10 @@ fn an_item_of_a_list_that_is_no_object_is_an_error() {
 fn documents_that_are_no_objects_are_noted_once_for_a_file() {
     assert_eq!(
         problems("---\n---\nreplicas: 5\n---\n- a\n---\njust text\n"),
-        ["note not-an-object: f.yaml:3: File f.yaml: 3 documents are no Kubernetes objects, this is the first; \
-          expected a map with apiVersion and kind"]
+        [
+            "note not-an-object: f.yaml:3: File f.yaml: 3 documents are no Kubernetes objects, this is the first; \
+          expected a map with apiVersion and kind"
+        ]
     );
 }
 
@@ -151,7 +170,9 @@ fn a_file_that_is_not_yaml_keeps_the_documents_before_the_error() {
 #[test]
 fn what_is_needed_is_missed() {
     assert_eq!(
-        problems("{apiVersion: v1, kind: Pod}\n---\n{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n"),
+        problems(
+            "{apiVersion: v1, kind: Pod}\n---\n{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n"
+        ),
         [
             "error invalid-object: f.yaml:1: Pod default/(no name): metadata.name: the name is missing; expected a name",
             "error invalid-object: f.yaml:3: Deployment default/d: spec: the pod template is missing; \
@@ -162,8 +183,12 @@ fn what_is_needed_is_missed() {
 
 #[test]
 fn old_dumps_are_read() {
-    let text = POLICY.replace("  namespace: prod", "  clusterName: x\n  managedFields: [{time: 7}]\n  creationTimestamp: null");
+    let text = POLICY.replace(
+        "  namespace: prod",
+        "  clusterName: x\n  managedFields: [{time: 7}]\n  creationTimestamp: null",
+    );
     assert_eq!(objects(&format!("{text}status: {{}}\n")), [("NetworkPolicy default/api".to_owned(), 1)]);
-    let beta = "{apiVersion: extensions/v1beta1, kind: Deployment, metadata: {name: d}, spec: {template: {}}}";
+    let beta =
+        "{apiVersion: extensions/v1beta1, kind: Deployment, metadata: {name: d}, spec: {template: {}}}";
     assert_eq!(objects(beta), [("Deployment default/d".to_owned(), 1)]);
 }

@@ -41,7 +41,9 @@ fn owned(kind: &str, name: &str, owner_kind: &str, owner: &str) -> String {
         "CronJob" => "{jobTemplate: {spec: {template: {}}}}",
         _ => "{template: {}}",
     };
-    format!("---\n{{apiVersion: {version}, kind: {kind}, metadata: {{name: {name}{owners}}}, spec: {spec}}}\n")
+    format!(
+        "---\n{{apiVersion: {version}, kind: {kind}, metadata: {{name: {name}{owners}}}, spec: {spec}}}\n"
+    )
 }
 
 const DEPLOYMENT: &str = "\
@@ -157,7 +159,8 @@ fn policies_that_name_everything_are_warned_about() {
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: p}}
 ";
-    let problems: Vec<_> = world(text).problems.iter().map(|problem| (problem.severity, problem.id)).collect();
+    let problems: Vec<_> =
+        world(text).problems.iter().map(|problem| (problem.severity, problem.id)).collect();
     assert_eq!(problems, [(Severity::Warning, MADE_UP_ADDRESSES)]);
 }
 
@@ -170,10 +173,17 @@ fn pods_that_own_no_address_get_none() {
         ("host", "{hostNetwork: true}", "{phase: Running}"),
         ("bare", "{}", "null"),
     ] {
-        let _ = write!(text, "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {spec}, status: {status}}}\n");
+        let _ = write!(
+            text,
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {spec}, status: {status}}}\n"
+        );
     }
     let world = world(&text);
-    let found: Vec<_> =
-        world.cluster.pods.values().map(|pod| (&*pod.key.name, pod.addresses.len(), pod.addresses_made_up)).collect();
+    let found: Vec<_> = world
+        .cluster
+        .pods
+        .values()
+        .map(|pod| (&*pod.key.name, pod.addresses.len(), pod.addresses_made_up))
+        .collect();
     assert_eq!(found, [("bare", 1, true), ("done", 0, false), ("host", 0, false), ("live", 1, false)]);
 }

@@ -1,5 +1,7 @@
 //! Trees and defects of YAML, with lines.
 
+use std::fmt::Write;
+
 use serde_json::json;
 
 use super::*;
@@ -20,7 +22,14 @@ fn keys_and_items_know_their_lines() {
     let line = |node: &Node, key: &str| node.entry(key).unwrap().line;
     let a = document.get("a").unwrap();
     let Content::Seq(items) = &a.get("c").unwrap().content else { panic!() };
-    let found = [line(&document, "a"), line(a, "b"), line(a, "c"), items[0].line, items[1].line, line(&document, "e")];
+    let found = [
+        line(&document, "a"),
+        line(a, "b"),
+        line(a, "c"),
+        items[0].line,
+        items[1].line,
+        line(&document, "e"),
+    ];
     assert_eq!(found, [1, 2, 3, 4, 6, 8]);
     assert_eq!(document.to_value(), json!({"a": {"b": 1, "c": ["x", {"d": true}]}, "e": null}));
 }
@@ -85,7 +94,7 @@ fn bombs_are_defused() {
     let mut laughs = "a0: &a0 [lol, lol]\n".to_owned();
     for level in 1..60 {
         let before = level - 1;
-        laughs += &format!("a{level}: &a{level} [*a{before}, *a{before}]\n");
+        let _ = writeln!(laughs, "a{level}: &a{level} [*a{before}, *a{before}]");
     }
     let found = defects(&laughs);
     assert_eq!(found.len(), 1);
@@ -93,14 +102,14 @@ fn bombs_are_defused() {
 
     let mut chain = "a0: &a0 [x]\n".to_owned();
     for level in 1..200 {
-        chain += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        let _ = writeln!(chain, "a{level}: &a{level} [*a{}]", level - 1);
     }
     assert_eq!(defects(&chain), [(128, "lists and maps nest too deep".to_owned())]);
 
     assert_eq!(defects("a: &a [*a]\n"), [(1, "an alias to a value that is not complete here".to_owned())]);
     assert_eq!(defects(&"[".repeat(100_000)), [(1, "not YAML: recursion limit exceeded".to_owned())]);
     assert_eq!(defects(&"[".repeat(200)), [(1, "lists and maps nest too deep".to_owned())]);
-    let nested: String = (0..500).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    let nested = (0..500).map(|level| " ".repeat(level) + "a:\n").collect::<String>();
     assert_eq!(defects(&nested), [(129, "lists and maps nest too deep".to_owned())]);
     let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a,".repeat(100));
     assert_eq!(defects(&text), [(2, "aliases copy too much".to_owned())]);

@@ -48,11 +48,18 @@ impl Endpoints {
         self.rule_sets.keys().copied()
     }
 
-    fn acquire(&mut self, recipe: Recipe, user: &PodKey, terms: &mut Terms, came: &mut BTreeSet<RuleSetId>) -> RuleSetId {
+    fn acquire(
+        &mut self,
+        recipe: Recipe,
+        user: &PodKey,
+        terms: &mut Terms,
+        came: &mut BTreeSet<RuleSetId>,
+    ) -> RuleSetId {
         let content = recipe.digest();
         let known = self.ids.get(&content).copied();
         let id = known.unwrap_or_else(|| {
-            let free = |id: &RuleSetId| !id.is_none() && *id != RuleSetId::HOLD && !self.rule_sets.contains_key(id);
+            let free =
+                |id: &RuleSetId| !id.is_none() && *id != RuleSetId::HOLD && !self.rule_sets.contains_key(id);
             let numbers = (0..).map(|attempt| RuleSetId::new(number(content, attempt, RuleSetId::BITS)));
             let id = numbers.into_iter().find(free).unwrap_or(RuleSetId::HOLD);
             self.ids.insert(content, id);
@@ -141,7 +148,9 @@ impl Compiler {
         if before == after {
             return;
         }
-        let id = |endpoint: Option<Endpoint>, direction| endpoint.map_or(RuleSetId::NONE, |of| of.rule_set(direction));
+        let id = |endpoint: Option<Endpoint>, direction| {
+            endpoint.map_or(RuleSetId::NONE, |of| of.rule_set(direction))
+        };
         for direction in Direction::ALL {
             let old = id(before, direction);
             if old != id(after, direction)

@@ -143,6 +143,8 @@ impl Compiler {
     pub(super) fn take_in_everything(&mut self) -> Dirty {
         let mut dirty = Dirty::default();
         for pod in self.cluster.pods.values().map(Arc::clone).collect::<Vec<_>>() {
+            let labels = || self.cluster.namespace_labels(&pod.key.namespace);
+            self.populated.add_pod(&pod.key.namespace, labels);
             self.peers.claim(&pod, &mut dirty);
             dirty.pods.insert(pod.key.clone());
         }
@@ -165,6 +167,7 @@ impl Compiler {
         }
         if before != namespace.labels {
             dirty.pods.extend(self.pods_in(&name).map(|pod| pod.key.clone()));
+            self.populated.relabel(&name, &namespace.labels);
         }
         self.cluster.namespaces.insert(Arc::clone(&name), Arc::new(namespace));
         self.forget_if_empty(&name, dirty);
@@ -182,6 +185,9 @@ impl Compiler {
     fn take_pod(&mut self, pod: Arc<Pod>, dirty: &mut Dirty) {
         if let Some(before) = self.cluster.pods.insert(pod.key.clone(), Arc::clone(&pod)) {
             self.peers.disclaim(&before, dirty);
+        } else {
+            let labels = || self.cluster.namespace_labels(&pod.key.namespace);
+            self.populated.add_pod(&pod.key.namespace, labels);
         }
         self.peers.claim(&pod, dirty);
         dirty.pods.insert(pod.key.clone());
@@ -194,6 +200,7 @@ impl Compiler {
         }
         let known = Arc::clone(known);
         self.cluster.pods.remove(key);
+        self.populated.remove_pod(&key.namespace);
         self.peers.disclaim(&known, dirty);
         dirty.pods.insert(key.clone());
         self.forget_if_empty(&key.namespace, dirty);
@@ -219,7 +226,7 @@ impl Compiler {
         // CVE-2024-7598: the policies of a namespace can be deleted before its pods are.
         if let Some(namespace) = &object.namespace
             && self.cluster.namespaces.get(namespace).is_some_and(|known| known.terminating)
-            && self.pods_in(namespace).next().is_some()
+            && self.populated.contains(namespace)
             && self.policies.get(object).is_some()
         {
             self.policies.retained.insert(object.clone());
@@ -231,7 +238,7 @@ impl Compiler {
     /// Drops what was kept for a namespace being deleted, once its last pod is gone.
     fn forget_if_empty(&mut self, name: &Arc<str>, dirty: &mut Dirty) {
         let terminating = self.cluster.namespaces.get(name).is_some_and(|known| known.terminating);
-        if !terminating || self.pods_in(name).next().is_some() {
+        if !terminating || self.populated.contains(name) {
             return;
         }
         self.drop_retained(name, dirty);
@@ -248,33 +255,18 @@ impl Compiler {
     }
 
     /// The pods of a namespace.
-    pub(super) fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Pod>> {
-        let start = PodKey::new(namespace, "");
-        self.cluster.pods.range(start..).map(|(_, pod)| pod).take_while({
-            let namespace: Arc<str> = namespace.into();
-            move |pod| pod.key.namespace == namespace
-        })
+    pub(super) fn pods_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a> {
+        let pods = self.cluster.pods.range(PodKey::new(namespace, "")..).map(|(_, pod)| pod);
+        pods.take_while(move |pod| *pod.key.namespace == *namespace)
     }
 
     /// The pods in these namespaces.
-    pub(super) fn pods_in_namespaces(&self, namespaces: &Namespaces) -> Vec<&Arc<Pod>> {
+    pub(super) fn pods_in_namespaces(&self, namespaces: &Namespaces) -> Vec<Arc<Pod>> {
         match namespaces {
-            Namespaces::Named(name) => self.pods_in(name).collect(),
+            Namespaces::Named(name) => self.pods_in(name).cloned().collect(),
             Namespaces::Matching(selector) => {
-                let mut found = Vec::new();
-                let mut current: Option<(&str, bool)> = None;
-                for pod in self.cluster.pods.values() {
-                    let name = &*pod.key.namespace;
-                    let matches = match current {
-                        Some((of, matches)) if of == name => matches,
-                        _ => selector.matches(&self.cluster.namespace_labels(name)),
-                    };
-                    current = Some((name, matches));
-                    if matches {
-                        found.push(pod);
-                    }
-                }
-                found
+                let names = self.populated.matching(selector);
+                names.iter().flat_map(|name| self.pods_in(name)).cloned().collect()
             }
         }
     }
@@ -287,7 +279,9 @@ fn named_ports(policy: &Policy, direction: Direction) -> BTreeSet<NamedPort> {
         Ports::AnyOf(ports) => ports,
     });
     let named = ports.filter_map(|port| match &port.term {
-        PortTerm::Named { transport, name } => Some(NamedPort { name: Arc::clone(name), transport: *transport }),
+        PortTerm::Named { transport, name } => {
+            Some(NamedPort { name: Arc::clone(name), transport: *transport })
+        }
         PortTerm::Protocol(_) | PortTerm::Range { .. } => None,
     });
     named.collect()

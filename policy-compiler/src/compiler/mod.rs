@@ -16,6 +16,7 @@ mod emit;
 mod endpoints;
 mod identities;
 mod intake;
+mod namespaces;
 mod peers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use crate::terms::{Term, Terms};
 use endpoints::Endpoints;
 use identities::Identities;
 use intake::{Dirty, Policies};
+use namespaces::Populated;
 use peers::Peers;
 
 /// For which endpoints tables are made.
@@ -88,6 +90,7 @@ pub struct Compiler {
     cluster: Cluster,
     /// Deleted, but still with pods; kept in `cluster` until these are gone.
     gone_namespaces: BTreeSet<Arc<str>>,
+    populated: Populated,
     policies: Policies,
     endpoints: Endpoints,
     peers: Peers,
@@ -104,6 +107,7 @@ impl Compiler {
             scope,
             cluster: Cluster::default(),
             gone_namespaces: BTreeSet::new(),
+            populated: Populated::default(),
             policies: Policies::default(),
             endpoints: Endpoints::default(),
             peers: Peers::default(),
@@ -203,7 +207,12 @@ impl Compiler {
     }
 
     /// Whether a rule matches a peer on a port (`None`: a protocol without ports); `None` if there is no such rule.
-    pub fn rule_matches(&self, rule: RuleId, peer: Identity, port: Option<(Transport, u16)>) -> Option<RuleMatch> {
+    pub fn rule_matches(
+        &self,
+        rule: RuleId,
+        peer: Identity,
+        port: Option<(Transport, u16)>,
+    ) -> Option<RuleMatch> {
         self.rule_set_by_id(rule.rule_set)?.matches(rule.rank, self.identities.terms(peer), port, &self.terms)
     }
 

@@ -14,18 +14,17 @@ use crate::delta::Delta;
 use crate::facts::{Cluster, Node, Pod};
 use crate::index::SelectorIndex;
 use crate::object::PodKey;
-use crate::policy::{Network, PeerTerm};
+use crate::policy::{Network, PeerTerm, Pods};
 use crate::terms::{NamedPort, Term, TermId};
 
 /// Peers, and the terms that hold of them.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    /// Terms in use, by what they select.
+    /// Terms about pods in use, by the pods they are about.
     pod_terms: SelectorIndex<TermId>,
     node_terms: BTreeSet<TermId>,
     /// By the prefix of the network.
     network_terms: BTreeMap<IpNet, BTreeSet<TermId>>,
-    named_terms: FxHashMap<NamedPort, BTreeMap<(Transport, u16), TermId>>,
     /// What holds of pods with addresses; sorted, and absent if nothing does.
     pods: FxHashMap<PodKey, Vec<TermId>>,
     nodes: FxHashMap<Arc<str>, Vec<TermId>>,
@@ -137,7 +136,10 @@ impl Peers {
     fn prefixes_in(&self, prefix: &IpNet) -> Vec<IpNet> {
         let outer = *prefix;
         let within = self.prefixes.range(outer..).map(|(prefix, _)| *prefix);
-        within.take_while(|prefix| prefix.network() <= outer.broadcast()).filter(|of| outer.contains(of)).collect()
+        within
+            .take_while(|prefix| prefix.network() <= outer.broadcast())
+            .filter(|of| outer.contains(of))
+            .collect()
     }
 
     fn mention(&mut self, network: &Network) {
@@ -212,7 +214,9 @@ impl Compiler {
         }
         for key in &dirty.pods {
             if self.settle_pod(key) {
-                addresses.extend(self.cluster.pods.get(key).into_iter().flat_map(|pod| pod.addresses.iter().copied()));
+                addresses.extend(
+                    self.cluster.pods.get(key).into_iter().flat_map(|pod| pod.addresses.iter().copied()),
+                );
             }
         }
         for name in &dirty.nodes {
@@ -236,35 +240,10 @@ impl Compiler {
         prefixes: &mut BTreeSet<IpNet>,
     ) {
         match self.terms.get(id).clone() {
-            Term::Peer(PeerTerm::Pods(pods)) => {
-                if add {
-                    self.peers.pod_terms.insert(&pods, &id);
-                } else {
-                    self.peers.pod_terms.remove(&pods, &id);
-                }
-                let meant: Vec<Arc<Pod>> = self
-                    .pods_in_namespaces(&pods.namespaces)
-                    .into_iter()
-                    .filter(|pod| pod.owns_addresses() && pods.pods.matches(&pod.labels))
-                    .map(Arc::clone)
-                    .collect();
-                self.toggle_pods(&meant, id, add, dirty, addresses);
-            }
-            Term::NamedPort(named, transport, port) => {
-                let numbers = self.peers.named_terms.entry(named.clone()).or_default();
-                if add {
-                    numbers.insert((transport, port), id);
-                } else {
-                    numbers.remove(&(transport, port));
-                    if numbers.is_empty() {
-                        self.peers.named_terms.remove(&named);
-                    }
-                }
-                let has = |pod: &&Arc<Pod>| {
-                    pod.owns_addresses() && pod.named_port(&named.name, named.transport) == Some((transport, port))
-                };
-                let meant: Vec<Arc<Pod>> = self.cluster.pods.values().filter(has).map(Arc::clone).collect();
-                self.toggle_pods(&meant, id, add, dirty, addresses);
+            Term::Peer(PeerTerm::Pods(pods)) => self.toggle_pods(id, &pods, |_| true, add, dirty, addresses),
+            Term::NamedPort(pods, named, transport, port) => {
+                let has = |pod: &Pod| pod.named_port(&named.name, named.transport) == Some((transport, port));
+                self.toggle_pods(id, &pods, has, add, dirty, addresses);
             }
             Term::Peer(PeerTerm::Nodes(selector)) => {
                 if add {
@@ -289,15 +268,26 @@ impl Compiler {
 
     fn toggle_pods(
         &mut self,
-        meant: &[Arc<Pod>],
         id: TermId,
+        pods: &Pods,
+        holds: impl Fn(&Pod) -> bool,
         add: bool,
         dirty: &Dirty,
         addresses: &mut BTreeSet<IpAddr>,
     ) {
-        for pod in meant {
-            // A dirty pod is matched against all terms below.
-            if !dirty.pods.contains(&pod.key) && toggle(self.peers.pods.entry(pod.key.clone()).or_default(), id, add) {
+        if add {
+            self.peers.pod_terms.insert(pods, &id);
+        } else {
+            self.peers.pod_terms.remove(pods, &id);
+        }
+        for pod in self.pods_in_namespaces(&pods.namespaces) {
+            // A dirty pod is matched against all terms later.
+            if pod.owns_addresses()
+                && pods.pods.matches(&pod.labels)
+                && holds(&pod)
+                && !dirty.pods.contains(&pod.key)
+                && toggle(self.peers.pods.entry(pod.key.clone()).or_default(), id, add)
+            {
                 addresses.extend(&pod.addresses);
             }
         }
@@ -328,12 +318,17 @@ impl Compiler {
         let mut terms = Vec::new();
         if let Some(pod) = self.cluster.pods.get(key).filter(|pod| pod.owns_addresses()) {
             let namespace = self.cluster.namespace_labels(&key.namespace);
-            self.peers.pod_terms.matching(&key.namespace, &namespace, &pod.labels, |term| terms.push(*term));
-            if !self.peers.named_terms.is_empty() {
-                for (name, number) in resolved(pod) {
-                    terms.extend(self.peers.named_terms.get(&name).and_then(|numbers| numbers.get(&number)));
+            self.peers.pod_terms.matching(&key.namespace, &namespace, &pod.labels, |&term| {
+                let holds = match self.terms.get(term) {
+                    Term::NamedPort(_, named, transport, port) => {
+                        pod.named_port(&named.name, named.transport) == Some((*transport, *port))
+                    }
+                    Term::Peer(_) => true,
+                };
+                if holds {
+                    terms.push(term);
                 }
-            }
+            });
             terms.sort_unstable();
         }
         let before = if terms.is_empty() {
@@ -366,7 +361,9 @@ impl Compiler {
             None
         } else {
             let terms = self.peers.network_terms_of(&prefix, |term| match self.terms.get(term) {
-                Term::Peer(PeerTerm::Network(network)) => !network.except.iter().any(|except| except.contains(&prefix)),
+                Term::Peer(PeerTerm::Network(network)) => {
+                    !network.except.iter().any(|except| except.contains(&prefix))
+                }
                 _ => false,
             });
             let identity = self.identities.acquire(&terms, &mut self.terms);

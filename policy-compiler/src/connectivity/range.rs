@@ -1,6 +1,6 @@
 //! External addresses: ranges, and the partition of the address space by what policies can tell apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -114,6 +114,31 @@ impl AddressRange {
         Self { first: self.first, last: other.last }
     }
 
+    /// The smallest parts into which ranges cut each other; sorted, and covering nothing else.
+    pub(super) fn refine(ranges: impl Iterator<Item = Self> + Clone) -> Vec<Self> {
+        let mut parts = Vec::new();
+        for family in Family::ALL {
+            // +1 where a range begins, -1 behind its end; the end of the address space needs no edge.
+            let mut edges = BTreeMap::<u128, i64>::new();
+            for range in ranges.clone().filter(|range| range.family() == family) {
+                *edges.entry(number(range.first)).or_default() += 1;
+                if let Some(behind) = number(range.last).checked_add(1).filter(|behind| *behind <= family.last()) {
+                    *edges.entry(behind).or_default() -= 1;
+                }
+            }
+            let mut open = 0;
+            let mut ends = edges.keys().skip(1).map(|next| next - 1);
+            for (&start, change) in &edges {
+                open += change;
+                let end = ends.next().unwrap_or(family.last());
+                if open > 0 {
+                    parts.push(Self::new(family, start, end));
+                }
+            }
+        }
+        parts
+    }
+
     /// The addresses that are in both.
     pub fn overlap(&self, other: &Self) -> Option<Self> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
@@ -187,6 +212,16 @@ mod tests {
         ] {
             assert_eq!(range(first, last).to_string(), text);
         }
+    }
+
+    #[test]
+    fn ranges_cut_each_other_into_parts_up_to_the_end_of_the_space() {
+        let ranges = [range("0.0.0.0", "255.255.255.255"), range("10.0.0.0", "10.0.0.9"), range("fd00::5", "fd00::7")];
+        let parts = AddressRange::refine(ranges.into_iter()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            parts,
+            ["0.0.0.0-9.255.255.255", "10.0.0.0-10.0.0.9", "10.0.0.10-255.255.255.255", "fd00::5-fd00::7"]
+        );
     }
 
     #[test]

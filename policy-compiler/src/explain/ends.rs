@@ -45,10 +45,7 @@ pub(super) struct Judged<'a> {
 
 impl<'a> Ends<'a> {
     pub(super) fn new(compiler: &'a Compiler, connection: &'a Connection) -> Self {
-        Self {
-            from: Resolved::new(compiler, &connection.from),
-            to: Resolved::new(compiler, &connection.to),
-        }
+        Self { from: Resolved::new(compiler, &connection.from), to: Resolved::new(compiler, &connection.to) }
     }
 
     /// Egress of the source, then ingress of the destination, as far as they are pods that policy is about.
@@ -75,7 +72,8 @@ impl<'a> Ends<'a> {
 impl<'a> Resolved<'a> {
     fn new(compiler: &'a Compiler, party: &'a Party) -> Self {
         let cluster = compiler.cluster();
-        let with_address = |address: IpAddr| cluster.nodes.values().find(|node| node.addresses.contains(&address));
+        let with_address =
+            |address: IpAddr| cluster.nodes.values().find(|node| node.addresses.contains(&address));
         match party {
             Party::Pod(key, address) => {
                 let named = cluster.pods.get(key);
@@ -118,7 +116,9 @@ impl<'a> Resolved<'a> {
                 (None, None) => EndKind::Address,
             },
             namespace: pod.map(|pod| pod.key.namespace.to_string()),
-            name: pod.map(|pod| pod.key.name.to_string()).or_else(|| self.node.map(|node| node.name.to_string())),
+            name: pod
+                .map(|pod| pod.key.name.to_string())
+                .or_else(|| self.node.map(|node| node.name.to_string())),
             workload: pod.map(|pod| format!("{}/{}", pod.workload.kind, pod.workload.name)),
             address: (!self.is_made_up()).then_some(self.address),
         }
@@ -163,5 +163,9 @@ fn origin(pod: &Pod, direction: Direction, peer: Resolved<'_>) -> Origin {
     let is_own = peer.pod.is_none() && own.is_some() && peer.node.map(|node| &node.name) == own;
     // The node of a host-network pod counts even if the node itself is not known.
     let host = peer.named.filter(|named| named.host_network && own.is_some() && named.node.as_ref() == own);
-    if direction == Direction::Ingress && (is_own || host.is_some()) { Origin::OwnNode } else { Origin::Elsewhere }
+    if direction == Direction::Ingress && (is_own || host.is_some()) {
+        Origin::OwnNode
+    } else {
+        Origin::Elsewhere
+    }
 }

@@ -25,13 +25,14 @@ mod why;
 
 use std::net::IpAddr;
 
-use datapath::abi::{Direction, Transport};
+pub use datapath::abi::{Direction, Transport};
 use datapath::lookup::{Decision, Query};
 use datapath::verdict::Verdict;
 use serde::Serialize;
 
 pub use answer::{
-    Blast, Change, End, EndKind, Explanation, Mismatch, NearestMiss, Outcome, Part, Place, RuleWalk, Side, TierWalk,
+    Blast, Change, End, EndKind, Explanation, Mismatch, NearestMiss, Outcome, Part, Place, RuleWalk, Side,
+    TierWalk,
 };
 use ends::{Ends, Judged};
 
@@ -158,7 +159,9 @@ pub fn walk(compiler: &Compiler, connection: &Connection) -> Explanation {
         notes.push("neither end is a pod that policy is about, so that no policy is asked".to_owned());
     }
     if !sides.iter().all(Side::is_consistent) {
-        notes.push("the walk does not lead to the verdict of the tables: this is a bug, please report it".to_owned());
+        notes.push(
+            "the walk does not lead to the verdict of the tables: this is a bug, please report it".to_owned(),
+        );
     }
     let verdict = sides.iter().map(|side| side.decision.verdict).find(|verdict| !verdict.is_allow());
     let verdict = verdict.unwrap_or(Verdict::Allow);

@@ -67,7 +67,11 @@ fn isolating(compiler: &Compiler, judged: &Judged<'_>, policies: &[ObjectRef]) -
 fn tiers(compiler: &Compiler, judged: &Judged<'_>, decision: &Decision) -> Vec<TierWalk> {
     let asked = matches!(
         decision.reason,
-        Reason::RuleAllows | Reason::NoPolicy | Reason::RuleDenies | Reason::RuleRejects | Reason::CorruptTable
+        Reason::RuleAllows
+            | Reason::NoPolicy
+            | Reason::RuleDenies
+            | Reason::RuleRejects
+            | Reason::CorruptTable
     );
     if !asked || judged.origin == PacketOrigin::OwnAddress {
         return Vec::new();
@@ -78,7 +82,8 @@ fn tiers(compiler: &Compiler, judged: &Judged<'_>, decision: &Decision) -> Vec<T
     let identity = compiler.identity(judged.peer.address);
     let mut decided = false;
     let mut walk = |tier| {
-        let mut of: TierWalk = TierWalk { tier: tier_name(tier), outcome: Outcome::NoPolicy, rules: Vec::new() };
+        let mut of: TierWalk =
+            TierWalk { tier: tier_name(tier), outcome: Outcome::NoPolicy, rules: Vec::new() };
         if decided {
             of.outcome = Outcome::NotReached;
         }
@@ -88,7 +93,9 @@ fn tiers(compiler: &Compiler, judged: &Judged<'_>, decision: &Decision) -> Vec<T
             if of.outcome == Outcome::NoPolicy {
                 of.outcome = Outcome::NoMatch;
             }
-            let Some(found) = matches(compiler, judged, identity, RuleId { rule_set: id, rank }) else { continue };
+            let Some(found) = matches(compiler, judged, identity, RuleId { rule_set: id, rank }) else {
+                continue;
+            };
             if open && found.is_full() {
                 of.outcome = outcome(compiler, judged, rank, rule);
                 open = false;
@@ -162,15 +169,17 @@ const fn tier_name(tier: Tier) -> &'static str {
 fn summary(judged: &Judged<'_>, side: &Side) -> String {
     let direction = side.direction;
     match side.decision.reason {
-        Reason::RuleAllows | Reason::RuleDenies | Reason::RuleRejects => match (&side.rule, side.decision.reason) {
-            (Some(place), Reason::RuleAllows) => format!("{place} allows it"),
-            (Some(place), Reason::RuleRejects) => format!("{place} rejects it"),
-            (Some(place), _) => format!("{place} denies it"),
-            (None, _) => {
-                let names: Vec<String> = side.isolated_by.iter().map(Place::object_name).collect();
-                format!("denied by default: isolated by {}, and no rule allows it", names.join(" and "))
+        Reason::RuleAllows | Reason::RuleDenies | Reason::RuleRejects => {
+            match (&side.rule, side.decision.reason) {
+                (Some(place), Reason::RuleAllows) => format!("{place} allows it"),
+                (Some(place), Reason::RuleRejects) => format!("{place} rejects it"),
+                (Some(place), _) => format!("{place} denies it"),
+                (None, _) => {
+                    let names: Vec<String> = side.isolated_by.iter().map(Place::object_name).collect();
+                    format!("denied by default: isolated by {}, and no rule allows it", names.join(" and "))
+                }
             }
-        },
+        }
         Reason::NoPolicy if side.tiers.iter().all(|tier| tier.outcome == Outcome::NoPolicy) => {
             format!("no policy speaks about {direction} of pod {}: allowed", judged.pod.key)
         }

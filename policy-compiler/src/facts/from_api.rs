@@ -13,7 +13,10 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{ContainerPort, EndpointSlice, Namespace, Node, Phase, Pod, Service, ServicePort, TargetPort, Workload, labels};
+use super::{
+    ContainerPort, EndpointSlice, Namespace, Node, Phase, Pod, Service, ServicePort, TargetPort, Workload,
+    labels,
+};
 use crate::object::{ObjectRef, PodKey};
 use crate::problem::{Problem, Severity};
 
@@ -75,7 +78,11 @@ impl Node {
                 Err(_) => remarks.bad_address(format!("status.addresses[{index}].address"), &entry.address),
             }
         }
-        let node = Self { name: name(&api.metadata).into(), labels: labels(api.metadata.labels.as_ref()), addresses };
+        let node = Self {
+            name: name(&api.metadata).into(),
+            labels: labels(api.metadata.labels.as_ref()),
+            addresses,
+        };
         (node, remarks.problems)
     }
 }
@@ -149,7 +156,7 @@ impl Remarks {
         Self { object, problems: Vec::new() }
     }
 
-    fn left_out(&mut self, path: String, message: String, expected: &str) {
+    fn left_out(&mut self, path: String, message: &str, expected: &str) {
         self.problems.push(Problem {
             severity: Severity::Warning,
             id: UNUSABLE_VALUE,
@@ -162,7 +169,7 @@ impl Remarks {
     }
 
     fn bad_address(&mut self, path: String, found: &str) {
-        self.left_out(path, format!("`{found}` is no IP address"), "an address such as 10.0.0.1 or fd00::1");
+        self.left_out(path, &format!("`{found}` is no IP address"), "an address such as 10.0.0.1 or fd00::1");
     }
 
     fn address(&mut self, path: String, found: &str) -> Option<IpAddr> {
@@ -176,7 +183,7 @@ impl Remarks {
     fn port(&mut self, path: String, found: i32) -> Option<u16> {
         let parsed = u16::try_from(found).ok().filter(|&port| port != 0);
         if parsed.is_none() {
-            self.left_out(path, format!("port {found} is out of range"), "a port from 1 to 65535");
+            self.left_out(path, &format!("port {found} is out of range"), "a port from 1 to 65535");
         }
         parsed
     }
@@ -188,7 +195,11 @@ impl Remarks {
             Some("UDP") => Some(Transport::Udp),
             Some("SCTP") => Some(Transport::Sctp),
             Some(other) => {
-                self.left_out(format!("{path}.protocol"), format!("protocol `{other}` is unknown"), "TCP, UDP or SCTP");
+                self.left_out(
+                    format!("{path}.protocol"),
+                    &format!("protocol `{other}` is unknown"),
+                    "TCP, UDP or SCTP",
+                );
                 None
             }
         }
@@ -219,10 +230,17 @@ fn phase(status: Option<&core::PodStatus>) -> Phase {
 /// `podIPs`; `podIP` only if there is no list, for it repeats the list's first entry.
 fn pod_addresses(status: Option<&core::PodStatus>, remarks: &mut Remarks) -> Vec<IpAddr> {
     let Some(status) = status else { return Vec::new() };
-    let listed = status.pod_ips.iter().flatten().enumerate().map(|(i, ip)| (format!("status.podIPs[{i}].ip"), ip.ip.as_str()));
+    let listed = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(i, ip)| (format!("status.podIPs[{i}].ip"), ip.ip.as_str()));
     let mut written: Vec<_> = listed.filter(|(_, ip)| !ip.is_empty()).collect();
     if written.is_empty() {
-        written.extend(status.pod_ip.as_deref().filter(|ip| !ip.is_empty()).map(|ip| ("status.podIP".to_owned(), ip)));
+        written.extend(
+            status.pod_ip.as_deref().filter(|ip| !ip.is_empty()).map(|ip| ("status.podIP".to_owned(), ip)),
+        );
     }
     let mut addresses = Vec::new();
     for (path, ip) in written {
@@ -237,7 +255,8 @@ fn pod_addresses(status: Option<&core::PodStatus>, remarks: &mut Remarks) -> Vec
 
 /// Ports of containers, then of sidecars: the init containers that keep running (KEP-753).
 fn named_ports(spec: &core::PodSpec, remarks: &mut Remarks) -> Vec<ContainerPort> {
-    let containers = spec.containers.iter().enumerate().map(|(i, container)| (format!("spec.containers[{i}]"), container));
+    let containers =
+        spec.containers.iter().enumerate().map(|(i, container)| (format!("spec.containers[{i}]"), container));
     let sidecars = spec.init_containers.iter().flatten().enumerate();
     let sidecars = sidecars
         .filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"))
@@ -266,7 +285,8 @@ fn workload(metadata: &ObjectMeta) -> Workload {
     };
     if owner.kind == "ReplicaSet"
         && let Some(hash) = metadata.labels.as_ref().and_then(|labels| labels.get(TEMPLATE_HASH_LABEL))
-        && let Some(deployment) = owner.name.strip_suffix(hash.as_str()).and_then(|rest| rest.strip_suffix('-'))
+        && let Some(deployment) =
+            owner.name.strip_suffix(hash.as_str()).and_then(|rest| rest.strip_suffix('-'))
         && !deployment.is_empty()
     {
         return Workload { kind: "Deployment".into(), name: deployment.into() };
@@ -283,8 +303,10 @@ fn service_addresses(api: &core::Service, remarks: &mut Remarks) -> BTreeSet<IpA
         written.extend(spec.load_balancer_ip.as_deref().map(|ip| ("spec.loadBalancerIP".to_owned(), ip)));
     }
     let balancer = api.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    for (index, ingress) in balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten()).enumerate() {
-        written.extend(ingress.ip.as_deref().map(|ip| (format!("status.loadBalancer.ingress[{index}].ip"), ip)));
+    for (index, ingress) in balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten()).enumerate()
+    {
+        written
+            .extend(ingress.ip.as_deref().map(|ip| (format!("status.loadBalancer.ingress[{index}].ip"), ip)));
     }
     // `None`: a headless service.
     written.retain(|(_, ip)| !ip.is_empty() && *ip != "None");
@@ -292,7 +314,10 @@ fn service_addresses(api: &core::Service, remarks: &mut Remarks) -> BTreeSet<IpA
 }
 
 fn indexed<'a>(path: &str, list: Option<&'a [String]>) -> impl Iterator<Item = (String, &'a str)> {
-    list.into_iter().flatten().enumerate().map(move |(index, value)| (format!("{path}[{index}]"), value.as_str()))
+    list.into_iter()
+        .flatten()
+        .enumerate()
+        .map(move |(index, value)| (format!("{path}[{index}]"), value.as_str()))
 }
 
 fn service_ports(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<ServicePort> {
@@ -302,7 +327,9 @@ fn service_ports(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<Service
         let transport = remarks.transport(&path, port.protocol.as_deref());
         let number = remarks.port(format!("{path}.port"), port.port);
         let target = match &port.target_port {
-            Some(IntOrString::String(name)) if !name.is_empty() => Some(TargetPort::Name(name.as_str().into())),
+            Some(IntOrString::String(name)) if !name.is_empty() => {
+                Some(TargetPort::Name(name.as_str().into()))
+            }
             Some(IntOrString::Int(number)) if *number != 0 => {
                 remarks.port(format!("{path}.targetPort"), *number).map(TargetPort::Number)
             }
@@ -310,7 +337,12 @@ fn service_ports(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<Service
             Some(_) | None => number.map(TargetPort::Number),
         };
         if let (Some(transport), Some(number), Some(target)) = (transport, number, target) {
-            ports.push(ServicePort { name: port.name.as_deref().and_then(set), transport, port: number, target });
+            ports.push(ServicePort {
+                name: port.name.as_deref().and_then(set),
+                transport,
+                port: number,
+                target,
+            });
         }
     }
     ports
@@ -318,7 +350,8 @@ fn service_ports(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<Service
 
 /// By its label; slices mirrored by hand may have only the owner.
 fn service_of(metadata: &ObjectMeta) -> Option<Arc<str>> {
-    let label = metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL)).and_then(|name| set(name));
+    let label =
+        metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL)).and_then(|name| set(name));
     label.or_else(|| {
         let owner = metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Service");
         owner.and_then(|owner| set(&owner.name))

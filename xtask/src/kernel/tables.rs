@@ -54,13 +54,17 @@ impl Tables {
         }
         // An exact entry in one generation only: in the other the prefix speaks.
         tables.addresses.insert(Address::V4([10, 0, 0, 9]), Halves::default().with(1, web));
-        for (length, address, identity) in
-            [(8, [10, 0, 0, 0], range), (16, [10, 1, 0, 0], web), (0, [0; 4], admin)]
-        {
+        for (length, address, identity) in [
+            (8, [10, 0, 0, 0], range),
+            (16, [10, 1, 0, 0], web),
+            (32, [10, 1, 2, 3], admin),
+            (0, [0; 4], admin),
+        ] {
             tables.prefixes4.push((Prefix4 { length, address }, Halves::settled(identity)));
         }
         let address = [0xfd, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         tables.prefixes6.push((Prefix6 { length: 16, address }, Halves::settled(range)));
+        tables.prefixes6.push((Prefix6 { length: 128, address }, Halves::settled(admin)));
         for port in 80..=443 {
             tables.ports.insert(Transport::Tcp.port_index(port), Halves::settled(80));
             tables.ports.insert(Transport::Sctp.port_index(port), Halves::settled(0).with(1, 80));
@@ -196,8 +200,10 @@ impl Maps for Tables {
 
 /// The questions to ask of the example: every combination of a peer, a protocol, a port and a direction.
 pub(super) fn queries() -> Vec<Query> {
-    let v4 = [[10, 0, 0, 7], [10, 0, 0, 8], [10, 0, 0, 9], [10, 1, 2, 3], [192, 0, 2, 1]].map(Address::V4);
-    let peers = v4.into_iter().chain([7, 8, 9].map(v6)).chain([Address::V6([0xfc; 16])]);
+    let exact = [[10, 0, 0, 7], [10, 0, 0, 8], [10, 0, 0, 9]];
+    let by_prefix = [[10, 1, 2, 3], [10, 1, 2, 2], [10, 2, 0, 0], [192, 0, 2, 1]];
+    let v4 = exact.into_iter().chain(by_prefix).map(Address::V4);
+    let peers = v4.chain([7, 8, 9, 0].map(v6)).chain([Address::V6([0xfc; 16])]);
     let mut queries = Vec::new();
     for peer in peers {
         for transport in Transport::ALL {
@@ -244,10 +250,8 @@ mod tests {
     fn the_longest_prefix_wins_and_the_empty_one_holds_everything() {
         let tables = Tables::example();
         let found = |bytes| tables.prefix(Address::V4(bytes)).map(|halves| halves.at(0).get());
-        assert_eq!(
-            (found([10, 1, 2, 3]), found([10, 9, 0, 0]), found([11, 0, 0, 0])),
-            (Some(7), Some(9), Some(8))
-        );
+        assert_eq!((found([10, 1, 2, 3]), found([10, 1, 2, 2])), (Some(8), Some(7)));
+        assert_eq!((found([10, 9, 0, 0]), found([11, 0, 0, 0])), (Some(9), Some(8)));
         assert_eq!(tables.prefix(Address::V6([0xfc; 16])), None);
     }
 }

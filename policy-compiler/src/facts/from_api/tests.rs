@@ -87,7 +87,8 @@ fn a_value_that_cannot_be_used_is_left_out_and_named() {
 
 #[test]
 fn the_single_address_counts_only_without_the_list() {
-    let both = json!({"metadata": {"name": "p"}, "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.2"}]}});
+    let both =
+        json!({"metadata": {"name": "p"}, "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.2"}]}});
     assert_eq!(pod(both).0.addresses, addresses(&["10.0.0.2"]));
     let single = json!({"metadata": {"name": "p"}, "status": {"podIP": "10.0.0.1", "podIPs": []}});
     assert_eq!(pod(single).0.addresses, addresses(&["10.0.0.1"]));
@@ -145,7 +146,8 @@ fn a_node_has_all_its_ip_addresses_and_only_those() {
         addresses: addresses(&["192.168.0.1", "192.168.0.2"]).into_iter().collect(),
     };
     assert_eq!(node, expected);
-    let remarks: Vec<_> = remarks.into_iter().map(|problem| (problem.severity, problem.id, problem.path)).collect();
+    let remarks: Vec<_> =
+        remarks.into_iter().map(|problem| (problem.severity, problem.id, problem.path)).collect();
     assert_eq!(remarks, [(Severity::Warning, UNUSABLE_VALUE, "status.addresses[3].address".to_owned())]);
 }
 
@@ -166,7 +168,12 @@ fn a_service_port_without_a_target_targets_itself() {
         }))
         .unwrap(),
     );
-    let port = |name: Option<&str>, transport, port, target| ServicePort { name: name.map(Into::into), transport, port, target };
+    let port = |name: Option<&str>, transport, port, target| ServicePort {
+        name: name.map(Into::into),
+        transport,
+        port,
+        target,
+    };
     let expected = Service {
         namespace: "prod".into(),
         name: "s".into(),

@@ -1,0 +1,226 @@
+//! Rules that never decide: nothing is left for them by others, or they match nothing to begin with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datapath::abi::{Direction, RuleSetId};
+use datapath::verdict::{Action, Tier};
+
+use super::{Remark, cells, listed};
+use crate::compiler::Compiler;
+use crate::object::ObjectRef;
+use crate::policy::{Policy, Rule};
+use crate::problem::{Problem, Severity};
+use crate::rule_set::{Origin, RuleSet};
+
+/// The id of findings about a rule that others of its tier leave nothing for.
+pub(super) const SHADOWED_RULE: &str = "shadowed-rule";
+
+/// The id of findings about a rule of a NetworkPolicy that the Admin tier always forestalls.
+pub(super) const ADMIN_OVERRIDES: &str = "admin-overrides";
+
+/// The id of the warning about a rule that matches nothing, when no other finding says why.
+pub(super) const RULE_MATCHES_NOTHING: &str = "rule-matches-nothing";
+
+/// A rule, by its object, its direction and its index there.
+type Key = (ObjectRef, Direction, usize);
+
+/// What became of a rule in all cells in which it matches.
+#[derive(Default)]
+struct Fate {
+    matches: bool,
+    /// It is needed: in some cell no other rule of its tier does its work.
+    is_needed: bool,
+    /// In some cell of those the Admin tier leaves the decision to its tier.
+    is_asked: bool,
+    shadowed_by: BTreeSet<Key>,
+    overridden_by: BTreeSet<Key>,
+}
+
+pub(super) fn review(compiler: &Compiler, found: &mut Vec<Problem>) {
+    let explained: Vec<(ObjectRef, String)> =
+        found.iter().map(|problem| (problem.object.clone(), problem.path.clone())).collect();
+    for ((object, direction, index), fate) in fates(compiler) {
+        let Some(policy) = compiler.policy(&object) else { continue };
+        let Some(rule) = policy.block(direction).rules.get(index) else { continue };
+        if !fate.matches {
+            let here = |(of, path): &(ObjectRef, String)| {
+                let within = path.strip_prefix(&*rule.path);
+                *of == object && within.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            if !explained.iter().any(here) && !has_domains(rule) {
+                found.push(matches_nothing(policy, rule));
+            }
+        } else if !fate.is_needed {
+            found.push(shadowed(compiler, policy, rule, &fate.shadowed_by));
+        } else if policy.tier == Tier::Namespace && !fate.is_asked {
+            found.push(overridden(compiler, policy, rule, &fate.overridden_by));
+        }
+    }
+}
+
+/// Lowering has already said of these that they match nothing yet.
+fn has_domains(rule: &Rule) -> bool {
+    use crate::policy::{PeerTerm, Peers};
+    matches!(&rule.peers, Peers::AnyOf(peers) if peers.iter().any(|peer| matches!(peer.term, PeerTerm::Domain(_))))
+}
+
+/// The rule sets of all endpoints, each once.
+fn rule_sets(compiler: &Compiler) -> BTreeSet<RuleSetId> {
+    let endpoints = compiler.tables().endpoints.values();
+    endpoints.flat_map(|endpoint| Direction::ALL.map(|direction| endpoint.rule_set(direction))).collect()
+}
+
+fn fates(compiler: &Compiler) -> BTreeMap<Key, Fate> {
+    let sets: Vec<_> = rule_sets(compiler)
+        .into_iter()
+        .filter_map(|id| compiler.rule_set_by_id(id))
+        .map(|set| (set, cells::matching(compiler, set)))
+        .collect();
+    let mut fates = BTreeMap::<Key, Fate>::new();
+    for (set, matching) in &sets {
+        for key in (0..).zip(set.rules()).filter_map(|(rank, _)| key(set, rank)) {
+            fates.entry(key).or_default();
+        }
+        for cell in matching {
+            ordered_tiers(set, cell, &mut fates);
+        }
+    }
+    let redundant = additive_tier(&sets, &mut fates);
+    for (set, matching) in &sets {
+        for cell in matching {
+            names_of_shadows(set, cell, &redundant, &mut fates);
+        }
+    }
+    fates
+}
+
+fn key(set: &RuleSet, rank: u32) -> Option<Key> {
+    match &set.rules().get(rank as usize)?.origin {
+        Origin::Rule { object, index } => Some((object.clone(), set.direction(), *index)),
+        Origin::Isolation { .. } => None,
+    }
+}
+
+/// In the tiers with an order the first rule that matches does the work of all.
+fn ordered_tiers(set: &RuleSet, cell: &cells::Matching, fates: &mut BTreeMap<Key, Fate>) {
+    let admin = cell[Tier::Admin as usize].first().copied();
+    let decides = |rank: &u32| set.rules().get(*rank as usize).is_some_and(|rule| rule.action != Action::Pass);
+    let overrider = admin.filter(decides).and_then(|rank| key(set, rank));
+    for tier in Tier::ALL {
+        let ranks = &cell[tier as usize];
+        let first = ranks.first().and_then(|&rank| key(set, rank));
+        for (position, rule) in ranks.iter().filter_map(|&rank| key(set, rank)).enumerate() {
+            let fate = fates.entry(rule).or_default();
+            fate.matches = true;
+            match &overrider {
+                Some(overrider) if tier != Tier::Admin => fate.overridden_by.extend([overrider.clone()]),
+                _ => fate.is_asked = true,
+            }
+            if tier == Tier::Namespace {
+                continue;
+            }
+            if position == 0 {
+                fate.is_needed = true;
+            } else {
+                fate.shadowed_by.extend(first.clone());
+            }
+        }
+    }
+}
+
+/// Rules of NetworkPolicies add up: one is redundant if in every cell another one that is not redundant matches too. Of
+/// two that do the same work the later one is called redundant, by object and index.
+fn additive_tier(sets: &[(&RuleSet, BTreeSet<cells::Matching>)], fates: &mut BTreeMap<Key, Fate>) -> BTreeSet<Key> {
+    let mut by_rule = BTreeMap::<Key, BTreeSet<Arc<BTreeSet<Key>>>>::new();
+    for (set, matching) in sets {
+        for cell in matching {
+            let keys: BTreeSet<Key> = cell[Tier::Namespace as usize].iter().filter_map(|&rank| key(set, rank)).collect();
+            let keys = Arc::new(keys);
+            for rule in &*keys {
+                by_rule.entry(rule.clone()).or_default().insert(Arc::clone(&keys));
+            }
+        }
+    }
+    let mut redundant = BTreeSet::new();
+    for (rule, cells) in by_rule.iter().rev() {
+        let others_do_it = |cell: &Arc<BTreeSet<Key>>| cell.iter().any(|other| other != rule && !redundant.contains(other));
+        if cells.iter().all(others_do_it) {
+            redundant.insert(rule.clone());
+        } else if let Some(fate) = fates.get_mut(rule) {
+            fate.is_needed = true;
+        }
+    }
+    redundant
+}
+
+/// The rules that do the work of redundant ones.
+fn names_of_shadows(
+    set: &RuleSet,
+    cell: &cells::Matching,
+    redundant: &BTreeSet<Key>,
+    fates: &mut BTreeMap<Key, Fate>,
+) {
+    let keys: Vec<Key> = cell[Tier::Namespace as usize].iter().filter_map(|&rank| key(set, rank)).collect();
+    let worker = keys.iter().find(|key| !redundant.contains(*key));
+    for rule in keys.iter().filter(|key| redundant.contains(*key)) {
+        if let Some(fate) = fates.get_mut(rule) {
+            fate.shadowed_by.extend(worker.cloned());
+        }
+    }
+}
+
+fn named(compiler: &Compiler, rules: &BTreeSet<Key>) -> String {
+    listed(rules.iter().map(|(object, direction, index)| {
+        let policy = compiler.policy(object);
+        let rule = policy.and_then(|policy| policy.block(*direction).rules.get(*index));
+        let Some((policy, rule)) = policy.zip(rule) else { return object.to_string() };
+        let name = rule.name.as_ref().map_or_else(String::new, |name| format!(" {name:?}"));
+        match policy.locate(&rule.path) {
+            Some(place) => format!("{} {}{name} ({place})", policy.object, rule.path),
+            None => format!("{} {}{name}", policy.object, rule.path),
+        }
+    }))
+}
+
+fn actions(compiler: &Compiler, rules: &BTreeSet<Key>) -> BTreeSet<Action> {
+    let rule = |(object, direction, index): &Key| {
+        Some(compiler.policy(object)?.block(*direction).rules.get(*index)?.action)
+    };
+    rules.iter().filter_map(rule).collect()
+}
+
+fn shadowed(compiler: &Compiler, policy: &Policy, rule: &Rule, by: &BTreeSet<Key>) -> Problem {
+    let contradicts = actions(compiler, by).iter().any(|action| *action != rule.action);
+    let names = named(compiler, by);
+    let (severity, message, expected) = if policy.tier == Tier::Namespace {
+        (Severity::Note, format!("all that this rule allows is allowed by {names} too"), "")
+    } else if contradicts {
+        let message = format!("this rule never decides: whatever it matches, {names} matches first, with another action");
+        (Severity::Warning, message, "this rule before that one, or without it")
+    } else {
+        let message = format!("this rule never decides: whatever it matches, {names} matches first, with the same action");
+        (Severity::Note, message, "")
+    };
+    let (id, path, expected) = (SHADOWED_RULE, &*rule.path, expected.to_owned());
+    Remark { severity, id, path, message, expected }.of(policy)
+}
+
+fn overridden(compiler: &Compiler, policy: &Policy, rule: &Rule, by: &BTreeSet<Key>) -> Problem {
+    let denies = actions(compiler, by).iter().any(|action| matches!(action, Action::Deny | Action::Reject));
+    let names = named(compiler, by);
+    let (severity, message) = if denies {
+        (Severity::Warning, format!("this rule allows nothing that the Admin tier leaves to it: {names} decides before"))
+    } else {
+        (Severity::Note, format!("all that this rule allows is already allowed in the Admin tier, by {names}"))
+    };
+    let (id, path, expected) = (ADMIN_OVERRIDES, &*rule.path, String::new());
+    Remark { severity, id, path, message, expected }.of(policy)
+}
+
+fn matches_nothing(policy: &Policy, rule: &Rule) -> Problem {
+    let message = "no peer and no port are left that this rule matches".to_owned();
+    let expected = "peers that are not all excepted, and ports that these peers have".to_owned();
+    let (severity, id, path) = (Severity::Warning, RULE_MATCHES_NOTHING, &*rule.path);
+    Remark { severity, id, path, message, expected }.of(policy)
+}
