@@ -422,4 +422,53 @@ mod tests {
         assert_eq!(RuleRow::EMPTY.class(), None);
         assert_eq!(RuleRow::EMPTY.with_class(0).class(), Some(0));
     }
+
+    /// The layout as text. If this fails, bytes changed: raise [`ABI_VERSION`], then write down the new layout.
+    #[test]
+    fn the_layout_is_the_one_of_this_abi_version() {
+        use core::mem::{align_of, offset_of, size_of};
+        extern crate std;
+        use std::format;
+
+        let layout = format!(
+            "abi {}; RuleKey {}/{} identity@{} rest@{}; RuleRow {}/{} slots@{} class@{}; Endpoint {}/{}; \
+             Identity {}/{}; Halves<Endpoint> {}; Halves<Identity> {}; Halves<PortAtom> {}; Prefix4 {} {}@{}; Prefix6 {} @{}",
+            ABI_VERSION,
+            size_of::<RuleKey>(),
+            align_of::<RuleKey>(),
+            offset_of!(RuleKey, identity),
+            offset_of!(RuleKey, rest),
+            size_of::<RuleRow>(),
+            align_of::<RuleRow>(),
+            offset_of!(RuleRow, slots),
+            offset_of!(RuleRow, class),
+            size_of::<Endpoint>(),
+            align_of::<Endpoint>(),
+            size_of::<Identity>(),
+            align_of::<Identity>(),
+            size_of::<Halves<Endpoint>>(),
+            size_of::<Halves<Identity>>(),
+            size_of::<Halves<PortAtom>>(),
+            size_of::<Prefix4>(),
+            offset_of!(Prefix4, length),
+            offset_of!(Prefix4, address),
+            size_of::<Prefix6>(),
+            offset_of!(Prefix6, address),
+        );
+        assert_eq!(
+            layout,
+            "abi 1; RuleKey 16/8 identity@0 rest@8; RuleRow 16/4 slots@0 class@12; Endpoint 16/8; Identity 8/8; \
+             Halves<Endpoint> 32; Halves<Identity> 16; Halves<PortAtom> 4; Prefix4 8 0@4; Prefix6 20 @4"
+        );
+        let key = RuleKey::new(RuleSetId::new(5), Identity::new(9), PortKey::Port(Transport::Udp, 53));
+        let row =
+            RuleRow::new([Slot::new(2, Action::Deny).unwrap(), Slot::EMPTY, Slot::EMPTY]).with_class(53);
+        assert_eq!(
+            (key.identity.0, key.rest, row.slots[0].0, row.class),
+            (9, 5 << 18 | 1 << 16 | 53, 0x22, 1 << 16 | 53)
+        );
+        let numbers = [Action::Allow, Action::Deny, Action::Pass, Action::Reject].map(|action| action as u8);
+        assert_eq!((numbers, RuleSetId::HOLD.0), ([1, 2, 3, 4], (1 << 46) - 1));
+        assert_eq!(crate::verdict::Reason::ALL.map(|reason| reason as u8), [0, 1, 2, 3, 16, 17, 18, 19]);
+    }
 }

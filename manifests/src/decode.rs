@@ -1,18 +1,11 @@
 //! Trees to typed values, with errors that say where, what was found and what would be right.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use crate::node::{Content, Node, Step, push_step};
-
-/// A value, and the fields that its type does not have.
-pub(crate) struct Decoded<T> {
-    pub(crate) value: T,
-    /// Paths.
-    pub(crate) unknown: Vec<String>,
-}
 
 /// Why a tree is no value of a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,21 +15,35 @@ pub(crate) struct Mismatch {
     pub(crate) expected: String,
 }
 
-pub(crate) fn decode<T: DeserializeOwned + Serialize>(node: &Node) -> Result<Decoded<T>, Mismatch> {
+/// A value whose fields all have a meaning; also the paths of those that have none.
+pub(crate) fn decode_strictly<T: DeserializeOwned + Serialize>(
+    node: &Node,
+) -> Result<(T, Vec<String>), Mismatch> {
     let mut unknown = Vec::new();
-    let value = node.to_value();
     let mut note = |path: serde_ignored::Path<'_>| unknown.push(ignored_path(&path));
-    let decoded = serde_path_to_error::deserialize(serde_ignored::Deserializer::new(value, &mut note));
-    match decoded {
-        Ok(value) => match serde_json::to_value(&value).ok().and_then(|back| list_for_map(node, &back)) {
-            None => Ok(Decoded { value, unknown }),
-            Some(steps) => Err(mismatch(node.nearest(&steps), &steps, "found a list, expected a map")),
-        },
-        Err(error) => {
-            let steps: Vec<_> = error.path().iter().filter_map(step).collect();
-            Err(mismatch(node.nearest(&steps), &steps, &error.inner().to_string()))
-        }
+    let value: T = traced(node, serde_ignored::Deserializer::new(node.to_value(), &mut note))?;
+    eprintln!("DBG {:?} {:?}", node, serde_json::to_value(&value));
+    match serde_json::to_value(&value).ok().and_then(|back| list_for_map(node, &back)) {
+        None => Ok((value, unknown)),
+        Some(steps) => Err(mismatch(node.nearest(&steps), &steps, "found a list, expected a map")),
     }
+}
+
+/// A value, whatever else is in the tree. (Not the above with its answer thrown away: these types are large, and every
+/// layer is compiled for each of their fields.)
+pub(crate) fn decode<T: DeserializeOwned>(node: &Node) -> Result<T, Mismatch> {
+    traced(node, node.to_value())
+}
+
+fn traced<'de, T, D>(node: &Node, deserializer: D) -> Result<T, Mismatch>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de, Error = serde_json::Error>,
+{
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let steps: Vec<_> = error.path().iter().filter_map(step).collect();
+        mismatch(node.nearest(&steps), &steps, &error.inner().to_string())
+    })
 }
 
 /// Where a list was taken for a map: derived types read a list as the values of their fields, in order.
@@ -196,10 +203,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_named() {
         let text = "metadata: {nam: a}\nspec: {podSelector: {}, ingress: [{form: []}]}\nspecs: 1";
-        let decoded = decode::<NetworkPolicy>(
-            &yaml::read(text).remove(0).unwrap_or_else(|defect| panic!("{defect:?}")),
-        )
-        .unwrap_or_else(|_| panic!());
-        assert_eq!(decoded.unknown, ["metadata.nam", "spec.ingress[0].form", "specs"]);
+        let (_, unknown) = decode_strictly::<NetworkPolicy>(&yaml::read(text).remove(0).unwrap()).unwrap();
+        assert_eq!(unknown, ["metadata.nam", "spec.ingress[0].form", "specs"]);
     }
 }

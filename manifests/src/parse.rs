@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use policy_compiler::api::PolicyObject;
-use policy_compiler::api::admin_network_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy};
-use policy_compiler::api::cluster_network_policy::ClusterNetworkPolicy;
 use policy_compiler::object::{Location, ObjectRef, Source};
 use policy_compiler::problem::{Problem, Severity};
 
-use crate::decode::{Mismatch, decode};
+use crate::decode::{Mismatch, decode, decode_strictly};
 use crate::document;
 use crate::kind::{Kind, Recognition, recognise};
 use crate::node::{self, Defect, Node, Short};
@@ -181,9 +178,7 @@ impl Reader {
                 problems.push(Problem::invalid(&object, mismatch.path, mismatch.message, mismatch.expected));
             }
             Ok((mut content, unknown)) => {
-                if read_as.is_policy() {
-                    problems.extend(unknown.into_iter().map(|path| unknown_field(&object, path, kind)));
-                }
+                problems.extend(unknown.into_iter().map(|path| unknown_field(&object, path, kind)));
                 settle(&mut content, read_as, &object, &mut problems);
                 if problems.is_empty() {
                     self.parsed.objects.push(Object { object, source, content });
@@ -252,18 +247,17 @@ fn reference(node: &Node, kind: &str, read_as: Option<Kind>) -> ObjectRef {
     }
 }
 
-/// Decodes a tree; also gives the paths of fields that the type does not have.
+/// Decodes a tree; of a policy, also gives the paths of fields that it does not have.
 fn content(node: &Node, read_as: Kind) -> Result<(Content, Vec<String>), Mismatch> {
     macro_rules! policy {
         ($kind:ident) => {
-            decode::<$kind>(node).map(|decoded| {
-                (Content::Policy(Box::new(PolicyObject::$kind(decoded.value))), decoded.unknown)
-            })
+            decode_strictly(node)
+                .map(|(policy, unknown)| (Content::Policy(Box::new(PolicyObject::$kind(policy))), unknown))
         };
     }
     macro_rules! other {
         ($kind:ident) => {
-            decode(node).map(|decoded| (Content::$kind(Box::new(decoded.value)), decoded.unknown))
+            decode(node).map(|object| (Content::$kind(Box::new(object)), Vec::new()))
         };
     }
     match read_as {

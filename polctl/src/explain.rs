@@ -8,7 +8,7 @@ pub(crate) mod ask;
 pub(crate) mod clean;
 mod group;
 mod text;
-mod units;
+pub(crate) mod units;
 
 use std::process::ExitCode;
 
@@ -55,20 +55,20 @@ enum Output {
 }
 
 const LONG_HELP: &str = "\
-Names are looked for as pod, workload, service and node, in this order. A workload stands for all its pods, a service
-for its backends: policy is judged there, never at the address of the service. Types are kubectl's: pod, deploy, sts,
-ds, rs, job, cronjob, svc, node.
+Names are looked for as pod, workload, service and node, in this order; TYPE is kubectl's (pod, deploy, sts, ds, rs, \
+job, cronjob, svc, node). A workload stands for all its pods. A service stands for its backends: policy is judged \
+there, never at the address of the service.
 
 Examples:
-  polctl explain shop/frontend shop/cart --port 6379 -f manifests/
-  polctl explain -n shop deploy/frontend svc/cart -f manifests/       every port of the service
-  polctl explain monitoring/prometheus 10.0.0.7 --port metrics -f - < all.yaml
-  polctl explain shop/cart 1.1.1.1 --port 53/udp -o json -f manifests/
-  polctl explain shop/cart shop/db --protocol icmp -f manifests/
+  polctl explain shop/frontend shop/cart --port http -f deploy/
+  polctl explain -n shop deploy/frontend svc/cart -f deploy/
+  polctl explain 10.0.0.7 shop/cart --port 9102 -f - < all.yaml
+  polctl explain shop/cart 1.1.1.1 --port 53/udp -o json -f deploy/
+  polctl explain shop/cart shop/db --protocol icmp -f deploy/
 
 Exit codes:
-  0  allowed (without --port: something is)
-  1  denied (without --port: everything is); of several pods, at least one pair is
+  0  allowed; without --port: something is
+  1  denied, at least for one pair of pods; without --port: everything is
   2  cannot say: an unknown name, or manifests that are refused";
 
 pub(crate) fn run(args: &Args) -> crate::Answer {

@@ -241,19 +241,20 @@ fn unknown(cluster: &Cluster, text: &str, namespace: &str, name: &str) -> anyhow
     let pods = cluster.pods.values().map(|pod| (&pod.key.namespace, &pod.key.name));
     let workloads = cluster.pods.values().map(|pod| (&pod.key.namespace, &pod.workload.name));
     let services = cluster.services.keys().map(|(namespace, name)| (namespace, name));
-    let mut near: Vec<(usize, String)> = pods
+    let mut near: Vec<(usize, usize, String)> = pods
         .chain(workloads)
         .chain(services)
         .map(|(of, called)| {
             // A slip in the namespace counts like one in the name; another namespace altogether, a little.
             let place = if **of == *namespace { 0 } else { distance(of, namespace).min(2) };
-            (distance(called, name) + place, format!("{of}/{called}"))
+            // Of equal slips, letters in another order are more likely than other letters.
+            (distance(called, name) + place, called.len().abs_diff(name.len()), format!("{of}/{called}"))
         })
-        .filter(|(slips, _)| *slips <= 2.max(name.chars().count() / 3))
+        .filter(|(slips, ..)| *slips <= 2.max(name.chars().count() / 3))
         .collect();
     near.sort();
     near.dedup();
-    let near: Vec<String> = near.into_iter().take(3).map(|(_, name)| name).collect();
+    let near: Vec<String> = near.into_iter().take(3).map(|(.., name)| name).collect();
     let hint = if near.is_empty() {
         "expected a pod, workload, service, node or address".to_owned()
     } else {

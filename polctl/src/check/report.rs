@@ -7,6 +7,8 @@ use owo_colors::{OwoColorize, Style};
 use policy_compiler::problem::{Problem, Severity};
 use serde::Serialize;
 
+use crate::explain::clean::{clean, clean_json};
+
 /// Grouped by file, with a last line that counts.
 pub(super) fn text(problems: &[Problem], policies: usize) -> String {
     let mut text = String::new();
@@ -17,7 +19,7 @@ pub(super) fn text(problems: &[Problem], policies: usize) -> String {
             if group.is_some() {
                 text.push('\n');
             }
-            put(&mut text, format_args!("{}\n", file.map_or("(no file)", AsRef::as_ref).bold()));
+            put(&mut text, format_args!("{}\n", clean(file.map_or("(no file)", AsRef::as_ref)).bold()));
             group = Some(file);
         }
         one(&mut text, problem);
@@ -33,11 +35,11 @@ fn one(text: &mut String, problem: &Problem) {
     let Problem { severity, id, object, path, message, expected, location } = problem;
     let line = location.as_ref().map_or_else(String::new, |location| location.line.to_string());
     let word = format!("{:<7}", severity.name());
-    put(text, format_args!("{line:>5}  {}  {}  {object}\n", word.style(style(*severity)), id.dimmed()));
-    let field = if path.is_empty() { String::new() } else { format!("{path}: ") };
-    put(text, format_args!("       {field}{message}\n"));
+    put(text, format_args!("{line:>5}  {}  {}  {}\n", word.style(style(*severity)), id.dimmed(), clean(&object.to_string())));
+    let field = if path.is_empty() { String::new() } else { format!("{}: ", clean(path)) };
+    put(text, format_args!("       {field}{}\n", clean(message)));
     if !expected.is_empty() {
-        put(text, format_args!("       {} {expected}\n", "expected".dimmed()));
+        put(text, format_args!("       {} {}\n", "expected".dimmed(), clean(expected)));
     }
 }
 
@@ -90,7 +92,8 @@ pub(super) fn json(problems: &[Problem]) -> anyhow::Result<String> {
             line: problem.location.as_ref().map(|location| location.line),
         })
         .collect();
-    Ok(serde_json::to_string_pretty(&records)? + "\n")
+    let json = serde_json::to_string_pretty(&records)?;
+    Ok(format!("{}\n", clean_json(&json)))
 }
 
 /// Workflow commands of GitHub Actions, one a line.

@@ -101,7 +101,12 @@ fn heading(out: &mut String, side: &Side) {
     };
     let head = format!("{direction} of pod {}: {}", clean(&side.pod.to_string()), verdict(side.verdict));
     line(out, 0, &head);
-    line(out, 2, &format!("{}{}", clean(&side.summary), location(side.rule.as_ref())));
+    if side.isolated_by.is_empty() {
+        line(out, 2, &format!("{}{}", clean(&side.summary), location(side.rule.as_ref())));
+    } else {
+        // Who isolates it is said by the tier.
+        line(out, 2, "the pod is isolated and no rule allows it: denied by default");
+    }
 }
 
 fn whole_side(out: &mut String, side: &Side) {

@@ -14,6 +14,8 @@ use crate::policy::{Peers, PortTerm, Ports, Rule};
 
 /// How many are named.
 const MOST: usize = 3;
+/// The first part of the distance of a rule of which both halves are wrong.
+const BOTH: usize = 2;
 
 /// The allow rules that were asked and did not match, closest first: the peer matches and only the port does not; the
 /// port matches and the peer lacks a label, then two, ...; the port matches and the peer is something else.
@@ -24,6 +26,10 @@ pub(super) fn nearest(compiler: &Compiler, judged: &Judged<'_>, side: &Side) -> 
         .filter_map(|rule| Some((distance(rule)?, rule)))
         .collect();
     found.sort_unstable_by_key(|(distance, _)| *distance);
+    // With both halves wrong, a rule is worth naming only where nothing is closer.
+    let is_far = |found: &((usize, usize, u32), &RuleWalk)| found.0.0 == BOTH;
+    let keep = found.iter().take_while(|found| !is_far(found)).count().max(1);
+    found.truncate(keep);
     let near = found.into_iter().filter_map(|(_, rule)| {
         let written = rule_of(compiler, judged, &rule.object, rule.index)?;
         let text = format!("{} would allow this {}", rule.place, conditions(judged, rule, written));
@@ -39,7 +45,7 @@ fn distance(rule: &RuleWalk) -> Option<(usize, usize, u32)> {
         (true, _) => Some((0, 0, rule.rank)),
         (false, true) => Some((1, peer, rule.rank)),
         // Both are wrong: only if it is a single label.
-        (false, false) => (peer == 1).then_some((2, peer, rule.rank)),
+        (false, false) => (peer == 1).then_some((BOTH, peer, rule.rank)),
     }
 }
 
@@ -72,7 +78,7 @@ fn port_condition(judged: &Judged<'_>, written: &Rule) -> String {
         };
         match judged.destination.and_then(|pod| pod.named_port(name, *transport)) {
             Some((on, number)) => numbers.push(format!("{number}/{} ({name})", transport_name(on))),
-            None => absent.push(text),
+            None => absent.push(name.to_string()),
         }
     }
     let numbers = (!numbers.is_empty()).then(|| format!("on port {}", numbers.join(" or ")));

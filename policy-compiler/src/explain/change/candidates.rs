@@ -26,7 +26,7 @@ struct Workshop<'a> {
     judged: &'a Judged<'a>,
 }
 
-/// A label to be given: to whom, where it is written, and the labels.
+/// Labels to be given.
 type NewLabels = BTreeMap<Arc<str>, Arc<str>>;
 
 /// All candidates, in no order that matters.
@@ -46,7 +46,9 @@ pub(super) fn all(compiler: &Compiler, judged: &Judged<'_>, side: &Side) -> Vec<
     let decided = side.decision.rule.and_then(|rule| compiler.rule(rule));
     match decided.map(|rule| (&rule.origin, rule.tier)) {
         Some((Origin::Isolation { policies }, _)) => {
-            found.extend(policies.iter().filter_map(|object| shop.add_rule(object, None)));
+            // In any of them the rule would allow this; in the one that selects the fewest pods it opens the least.
+            let narrowest = policies.iter().min_by_key(|object| shop.selected(object));
+            found.extend(narrowest.and_then(|object| shop.add_rule(object, None)));
         }
         Some((Origin::Rule { object, index }, tier)) => {
             found.extend(shop.add_rule(object, Some(*index)));
@@ -258,6 +260,18 @@ impl Workshop<'_> {
         };
         let names = (2..).map(|number| format!("{base}-{number}"));
         std::iter::once(base.clone()).chain(names).find(|name| !taken(name)).unwrap_or(base)
+    }
+
+    /// How many pods a policy selects.
+    fn selected(&self, object: &ObjectRef) -> usize {
+        let Some(policy) = self.compiler.policy(object) else { return usize::MAX };
+        let cluster = self.compiler.cluster();
+        let in_namespace = |name: &Arc<str>| match &policy.subject.namespaces {
+            Namespaces::Named(own) => own == name,
+            Namespaces::Matching(selector) => selector.matches(&cluster.namespace_labels(name)),
+        };
+        let pods = cluster.pods.values().filter(|pod| policy.subject.pods.matches(&pod.labels));
+        pods.filter(|pod| in_namespace(&pod.key.namespace)).count()
     }
 
     fn policy(&self, object: &ObjectRef) -> Option<(Policy, Dialect)> {

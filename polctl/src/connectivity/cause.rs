@@ -1,0 +1,111 @@
+//! The objects behind a decision, and where they are written.
+
+use datapath::abi::Direction;
+use datapath::lookup::Decision;
+use datapath::verdict::Reason;
+use policy_compiler::compiler::Compiler;
+use policy_compiler::connectivity::{Connectivity, Ground, Peer, PortSet};
+use policy_compiler::object::ObjectRef;
+use policy_compiler::rule_set::Origin;
+use serde::Serialize;
+
+use super::names::escape;
+
+/// One object (or the lack of one) that decides about some ports of a pair.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Cause {
+    /// `egress` of the source or `ingress` of the destination.
+    direction: &'static str,
+    allows: bool,
+    /// As in events and metrics: `rule_allows`, `no_policy`.
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<String>,
+    /// The field of the rule; absent if the object isolates the pod and no rule of it allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
+    ports: String,
+}
+
+/// What decides about some ports of a pair and says this about them; no more ports than these are named.
+pub(crate) fn causes(
+    of: &Connectivity<'_>,
+    (src, dst): (&Peer, &Peer),
+    ports: &PortSet,
+    wanted: impl Fn(Direction, bool) -> bool,
+) -> Vec<Cause> {
+    let mut found = Vec::new();
+    for Ground { direction, decision, ports: about } in of.grounds(src, dst) {
+        let ports = about.intersection(ports);
+        if !ports.is_empty() && wanted(direction, decision.verdict.is_allow()) {
+            add(&mut found, of.compiler(), direction, decision, &ports);
+        }
+    }
+    found
+}
+
+fn add(found: &mut Vec<Cause>, compiler: &Compiler, direction: Direction, decision: Decision, ports: &PortSet) {
+    let bare = Cause {
+        direction: name(direction),
+        allows: decision.verdict.is_allow(),
+        reason: decision.reason.name(),
+        object: None,
+        rule: None,
+        location: None,
+        ports: ports.to_string(),
+    };
+    let of_object = |object: &ObjectRef, rule: Option<usize>| {
+        let policy = compiler.policy(object);
+        let rule = rule.and_then(|index| policy?.block(direction).rules.get(index)).map(|rule| rule.path.to_string());
+        let location = policy.and_then(|policy| policy.locate(rule.as_deref().unwrap_or_default()));
+        let location = location.map(|location| location.to_string());
+        Cause { object: Some(object.to_string()), rule, location, ..bare.clone() }
+    };
+    match decision.rule.and_then(|rule| compiler.rule(rule)).map(|rule| &rule.origin) {
+        Some(Origin::Rule { object, index }) => found.push(of_object(object, Some(*index))),
+        Some(Origin::Isolation { policies }) => found.extend(policies.iter().map(|object| of_object(object, None))),
+        None => found.push(bare),
+    }
+}
+
+/// The directions in which anything stands against some ports of a pair.
+pub(crate) fn against(of: &Connectivity<'_>, (src, dst): (&Peer, &Peer), ports: &PortSet) -> Vec<Direction> {
+    let grounds = of.grounds(src, dst);
+    let denies = |ground: &&Ground| {
+        !ground.decision.verdict.is_allow() && !ground.ports.intersection(ports).is_empty()
+    };
+    let mut directions: Vec<Direction> = grounds.iter().filter(denies).map(|ground| ground.direction).collect();
+    directions.dedup();
+    directions
+}
+
+pub(crate) const fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+impl Cause {
+    pub(crate) fn allows(&self) -> bool {
+        self.allows
+    }
+
+    /// `ingress: NetworkPolicy b/db, spec.ingress[0] (db.yaml:12)`
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}: ", self.direction);
+        match (&self.object, &self.rule) {
+            (Some(object), Some(rule)) => text += &format!("{object}, {rule}"),
+            (Some(object), None) => text += &format!("{object} isolates the pod, and no rule allows it"),
+            (None, _) if self.reason == Reason::NoPolicy.name() => text += "no policy is against it",
+            (None, _) if self.reason == Reason::OwnNode.name() => text += "the pod's own node always reaches it",
+            (None, _) => text += self.reason,
+        }
+        if let Some(location) = &self.location {
+            text += &format!(" ({location})");
+        }
+        escape(&text)
+    }
+}
