@@ -22,7 +22,6 @@ pub(crate) fn decode_strictly<T: DeserializeOwned + Serialize>(
     let mut unknown = Vec::new();
     let mut note = |path: serde_ignored::Path<'_>| unknown.push(ignored_path(&path));
     let value: T = traced(node, serde_ignored::Deserializer::new(node.to_value(), &mut note))?;
-    eprintln!("DBG {:?} {:?}", node, serde_json::to_value(&value));
     match serde_json::to_value(&value).ok().and_then(|back| list_for_map(node, &back)) {
         None => Ok((value, unknown)),
         Some(steps) => Err(mismatch(node.nearest(&steps), &steps, "found a list, expected a map")),

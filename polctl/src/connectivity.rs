@@ -14,7 +14,7 @@ pub(crate) mod names;
 mod svg;
 pub(crate) mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod twins;
 mod view;
 
@@ -121,7 +121,8 @@ struct Choice {
 impl Choice {
     fn takes(&self, line: &Line<'_>) -> bool {
         let ends = [&line.src, &line.dst];
-        let is_focus = |peer: &&Peer| matches!(peer, Peer::Workload(name) if Some(name) == self.focus.as_ref());
+        let is_focus =
+            |peer: &&Peer| matches!(peer, Peer::Workload(name) if Some(name) == self.focus.as_ref());
         (self.external || ends.iter().all(|peer| matches!(peer, Peer::Workload(_))))
             && (self.focus.is_none() || ends.iter().any(is_focus))
     }

@@ -106,7 +106,8 @@ impl Difference {
     pub(crate) fn between(before: &Connectivity<'_>, after: &Connectivity<'_>) -> Self {
         let names = Names::of([before, after]);
         let changes = Changes::between(before, after);
-        let entries = changes.pairs.iter().map(|change| entry(change, before, after, &changes, &names)).collect();
+        let entries =
+            changes.pairs.iter().map(|change| entry(change, before, after, &changes, &names)).collect();
         Self {
             appeared: changes.appeared.iter().map(|workload| names.workload(workload)).collect(),
             vanished: changes.vanished.iter().map(|workload| names.workload(workload)).collect(),
@@ -119,7 +120,13 @@ impl Difference {
     }
 }
 
-fn entry(change: &Change, before: &Connectivity<'_>, after: &Connectivity<'_>, all: &Changes, names: &Names) -> Entry {
+fn entry(
+    change: &Change,
+    before: &Connectivity<'_>,
+    after: &Connectivity<'_>,
+    all: &Changes,
+    names: &Names,
+) -> Entry {
     let gained = change.after.difference(&change.before);
     let lost = change.before.difference(&change.after);
     let pair = (&change.src, &change.dst);
@@ -129,15 +136,14 @@ fn entry(change: &Change, before: &Connectivity<'_>, after: &Connectivity<'_>, a
     was.extend(causes(before, pair, &lost, |direction, allows| allows && closed.contains(&direction)));
     let mut is = causes(after, pair, &gained, |direction, allows| allows && opened.contains(&direction));
     is.extend(causes(after, pair, &lost, |_, allows| !allows));
-    let one_sided = [&change.src, &change.dst].into_iter().find_map(|peer| {
-        let Peer::Workload(workload) = peer else { return None };
-        let name = names.workload(workload);
-        if all.appeared.contains(workload) {
-            Some(format!("{name} is new"))
-        } else {
-            all.vanished.contains(workload).then(|| format!("{name} is gone"))
-        }
-    });
+    let only = one_sided(change, all, names);
+    if only.is_some() {
+        // Nothing stood against it on the side where an end is missing; what allows it on the other is worth knowing.
+        was = causes(before, pair, &lost, |_, allows| allows);
+        is = causes(after, pair, &gained, |_, allows| allows);
+        was.retain(Cause::has_object);
+        is.retain(Cause::has_object);
+    }
     Entry {
         src: names.peer(&change.src),
         dst: names.peer(&change.dst),
@@ -147,6 +153,18 @@ fn entry(change: &Change, before: &Connectivity<'_>, after: &Connectivity<'_>, a
         lost,
         was,
         is,
-        only: one_sided,
+        only,
     }
+}
+
+/// What is said of a pair of which an end is there on one side only.
+fn one_sided(change: &Change, all: &Changes, names: &Names) -> Option<String> {
+    [&change.src, &change.dst].into_iter().find_map(|peer| {
+        let Peer::Workload(workload) = peer else { return None };
+        let name = names.workload(workload);
+        if all.appeared.contains(workload) {
+            return Some(format!("{name} is new"));
+        }
+        all.vanished.contains(workload).then(|| format!("{name} is gone"))
+    })
 }

@@ -1,5 +1,7 @@
 //! The objects behind a decision, and where they are written.
 
+use std::collections::BTreeSet;
+
 use datapath::abi::Direction;
 use datapath::lookup::Decision;
 use datapath::verdict::Reason;
@@ -46,7 +48,13 @@ pub(crate) fn causes(
     found
 }
 
-fn add(found: &mut Vec<Cause>, compiler: &Compiler, direction: Direction, decision: Decision, ports: &PortSet) {
+fn add(
+    found: &mut Vec<Cause>,
+    compiler: &Compiler,
+    direction: Direction,
+    decision: Decision,
+    ports: &PortSet,
+) {
     let bare = Cause {
         direction: name(direction),
         allows: decision.verdict.is_allow(),
@@ -58,16 +66,29 @@ fn add(found: &mut Vec<Cause>, compiler: &Compiler, direction: Direction, decisi
     };
     let of_object = |object: &ObjectRef, rule: Option<usize>| {
         let policy = compiler.policy(object);
-        let rule = rule.and_then(|index| policy?.block(direction).rules.get(index)).map(|rule| rule.path.to_string());
+        let rule = rule
+            .and_then(|index| policy?.block(direction).rules.get(index))
+            .map(|rule| rule.path.to_string());
         let location = policy.and_then(|policy| policy.locate(rule.as_deref().unwrap_or_default()));
         let location = location.map(|location| location.to_string());
         Cause { object: Some(object.to_string()), rule, location, ..bare.clone() }
     };
     match decision.rule.and_then(|rule| compiler.rule(rule)).map(|rule| &rule.origin) {
         Some(Origin::Rule { object, index }) => found.push(of_object(object, Some(*index))),
-        Some(Origin::Isolation { policies }) => found.extend(policies.iter().map(|object| of_object(object, None))),
+        Some(Origin::Isolation { policies }) => {
+            found.extend(policies.iter().map(|object| of_object(object, None)))
+        }
         None => found.push(bare),
     }
+}
+
+/// Causes as text, each once; that nothing is against it on either side is said in one word.
+pub(crate) fn texts(causes: &[Cause]) -> Vec<String> {
+    if causes.iter().all(|cause| cause.reason == Reason::NoPolicy.name()) {
+        return vec!["no policy".to_owned()];
+    }
+    let mut seen = BTreeSet::new();
+    causes.iter().map(Cause::text).filter(|text| seen.insert(text.clone())).collect()
 }
 
 /// The directions in which anything stands against some ports of a pair.
@@ -76,7 +97,8 @@ pub(crate) fn against(of: &Connectivity<'_>, (src, dst): (&Peer, &Peer), ports: 
     let denies = |ground: &&Ground| {
         !ground.decision.verdict.is_allow() && !ground.ports.intersection(ports).is_empty()
     };
-    let mut directions: Vec<Direction> = grounds.iter().filter(denies).map(|ground| ground.direction).collect();
+    let mut directions: Vec<Direction> =
+        grounds.iter().filter(denies).map(|ground| ground.direction).collect();
     directions.dedup();
     directions
 }
@@ -93,6 +115,11 @@ impl Cause {
         self.allows
     }
 
+    /// Whether an object decides, not the lack of one.
+    pub(crate) fn has_object(&self) -> bool {
+        self.object.is_some()
+    }
+
     /// `ingress: NetworkPolicy b/db, spec.ingress[0] (db.yaml:12)`
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}: ", self.direction);
@@ -100,7 +127,9 @@ impl Cause {
             (Some(object), Some(rule)) => text += &format!("{object}, {rule}"),
             (Some(object), None) => text += &format!("{object} isolates the pod, and no rule allows it"),
             (None, _) if self.reason == Reason::NoPolicy.name() => text += "no policy is against it",
-            (None, _) if self.reason == Reason::OwnNode.name() => text += "the pod's own node always reaches it",
+            (None, _) if self.reason == Reason::OwnNode.name() => {
+                text += "the pod's own node always reaches it"
+            }
             (None, _) => text += self.reason,
         }
         if let Some(location) = &self.location {

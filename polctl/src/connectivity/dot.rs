@@ -10,7 +10,8 @@ use super::view::{End, View};
 
 /// Edges of a view, each pair of directions that allow the same drawn once.
 pub(super) fn edges(view: &View) -> Vec<Edge<'_>> {
-    let known: BTreeMap<(&End, &End), &PortSet> = view.rows.iter().map(|row| ((&row.src, &row.dst), &row.allow)).collect();
+    let known: BTreeMap<(&End, &End), &PortSet> =
+        view.rows.iter().map(|row| ((&row.src, &row.dst), &row.allow)).collect();
     let mut edges = Vec::new();
     for row in &view.rows {
         let both = row.src != row.dst && known.get(&(&row.dst, &row.src)) == Some(&&row.allow);
@@ -48,7 +49,10 @@ pub(super) fn render(view: &View) -> String {
         .to_owned();
     for (namespace, ends) in namespaces {
         text += &format!("  subgraph {} {{\n", quoted(&format!("cluster_{}", escape(namespace))));
-        text += &format!("    label={}; style=\"rounded,filled\"; color=gray; fillcolor=gray97;\n", quoted(&escape(namespace)));
+        text += &format!(
+            "    label={}; style=\"rounded,filled\"; color=gray; fillcolor=gray97;\n",
+            quoted(&escape(namespace))
+        );
         for end in ends {
             let label = end.name.split_once('/').map_or(&*end.name, |(_, name)| name);
             let _ = writeln!(text, "    {} [label={}];", quoted(&end.name), quoted(label));
@@ -60,7 +64,8 @@ pub(super) fn render(view: &View) -> String {
     }
     for edge in edges(view) {
         let both = if edge.both { ", dir=both" } else { "" };
-        let (src, dst, ports) = (quoted(&edge.src.name), quoted(&edge.dst.name), quoted(&edge.ports.to_string()));
+        let (src, dst, ports) =
+            (quoted(&edge.src.name), quoted(&edge.dst.name), quoted(&edge.ports.to_string()));
         let _ = writeln!(text, "  {src} -> {dst} [label={ports}{both}];");
     }
     text + "}\n"

@@ -49,7 +49,8 @@ fn entry(line: &Line<'_>, connectivity: &Connectivity<'_>, names: &Names, explai
         dst: names.peer(&line.dst),
         allow: allow(line.allow),
         other: None,
-        because: explain.then(|| causes(connectivity, (&line.src, &line.dst), line.allow, |_, allows| allows)),
+        because: explain
+            .then(|| causes(connectivity, (&line.src, &line.dst), line.allow, |_, allows| allows)),
     }
 }
 

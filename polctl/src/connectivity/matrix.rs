@@ -1,7 +1,7 @@
 //! Workloads by workloads, one cell a pair.
 
-use policy_compiler::connectivity::{Connectivity, PortSet, WorkloadRef, ranges_text};
 use datapath::abi::Transport;
+use policy_compiler::connectivity::{Connectivity, PortSet, WorkloadRef, ranges_text};
 
 use super::names::{Names, escape};
 use super::table;

@@ -48,11 +48,19 @@ impl Names {
         let Some(first) = found.next() else {
             let known: Vec<String> = self.by_name.keys().take(5).map(|name| escape(name)).collect();
             let more = if self.by_name.len() > known.len() { ", ..." } else { "" };
-            bail!("no workload is named `{}`; expected NS/NAME, for example {}{more}", escape(text), known.join(", "));
+            bail!(
+                "no workload is named `{}`; expected NS/NAME, for example {}{more}",
+                escape(text),
+                known.join(", ")
+            );
         };
         match found.next() {
             None => Ok(Arc::clone(first)),
-            Some(_) => Err(anyhow!("several workloads are named `{0}`; say which: {0}[{1}]", escape(name), first.kind)),
+            Some(_) => Err(anyhow!(
+                "several workloads are named `{0}`; say which: {0}[{1}]",
+                escape(name),
+                first.kind
+            )),
         }
     }
 }
@@ -61,7 +69,8 @@ impl Names {
 /// are shown as what they are.
 pub(crate) fn escape(text: &str) -> String {
     let is_harmful = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

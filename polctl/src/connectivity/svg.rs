@@ -2,10 +2,12 @@
 
 use anyhow::bail;
 use graphlay::svg::{
-    BuiltinMarker, EdgeLabel, HeuristicMeasurer, MarkerRef, NodeContent, Scene, SketchOptions, Stroke, TextRun, Theme, render as draw,
-    sketch_scene,
+    BuiltinMarker, EdgeLabel, HeuristicMeasurer, MarkerRef, NodeContent, Scene, SketchOptions, Stroke,
+    TextRun, Theme, render as draw, sketch_scene,
 };
-use graphlay::{Edge as Line, Effort, Graph, GraphBuilder, Layout, LayoutOptions, Node, NodeId, Shape, Size, layout};
+use graphlay::{
+    Edge as Line, Effort, Graph, GraphBuilder, Layout, LayoutOptions, Node, NodeId, Shape, Size, layout,
+};
 
 use super::names::escape;
 use super::twins::{Group, Picture};
@@ -57,12 +59,18 @@ fn graph(picture: &Picture<'_>) -> (Graph, Texts) {
     }
     let mut nodes: Vec<Option<NodeId>> = vec![None; picture.groups.len()];
     for outside in [true, false] {
-        for (group, node) in picture.groups.iter().zip(&mut nodes).filter(|(group, _)| group.namespace.is_none() == outside) {
+        for (group, node) in
+            picture.groups.iter().zip(&mut nodes).filter(|(group, _)| group.namespace.is_none() == outside)
+        {
             let text = lines(group);
             let longest = text.iter().map(|line| line.chars().count()).max().unwrap_or(0);
             // No text is long enough to lose precision, nor a box high enough.
-            let [width, height] = [longest, text.len()].map(|count| f64::from(u16::try_from(count).unwrap_or(u16::MAX)));
-            let parent = group.namespace.and_then(|name| namespaces.binary_search(&name).ok()).map(|index| boxes[index]);
+            let [width, height] =
+                [longest, text.len()].map(|count| f64::from(u16::try_from(count).unwrap_or(u16::MAX)));
+            let parent = group
+                .namespace
+                .and_then(|name| namespaces.binary_search(&name).ok())
+                .map(|index| boxes[index]);
             *node = Some(builder.add_node(Node {
                 key: group.members.first().map(|end| end.name.clone()),
                 size: Size::new((width * LETTER + 24.0).max(70.0), height * LINE + 18.0),
@@ -84,7 +92,9 @@ fn graph(picture: &Picture<'_>) -> (Graph, Texts) {
 }
 
 fn lines(group: &Group<'_>) -> Vec<String> {
-    let name = |name: &str| short(name.split_once('/').filter(|_| group.namespace.is_some()).map_or(name, |(_, name)| name));
+    let name = |name: &str| {
+        short(name.split_once('/').filter(|_| group.namespace.is_some()).map_or(name, |(_, name)| name))
+    };
     let mut lines: Vec<String> = group.members.iter().take(MOST_NAMES).map(|end| name(&end.name)).collect();
     if group.members.len() > MOST_NAMES {
         lines.push(format!("and {} more", group.members.len() - MOST_NAMES));
@@ -98,16 +108,16 @@ fn scene(picture: &Picture<'_>, graph: &Graph, drawing: &Layout, texts: &Texts) 
     let mut scene = sketch_scene(graph, drawing, &SketchOptions::default());
     let namespaces = texts.len().saturating_sub(picture.groups.len());
     for (index, (node, text)) in scene.nodes.iter_mut().zip(texts).enumerate() {
-        let mut dy = if index < namespaces { 13.0 - node.rect.h / 2.0 } else { 0.0 };
-        if index < namespaces {
-            node.fill = Some("#f6f8fa".into());
-        } else {
-            // Half a line up for each line but one.
-            dy -= f64::from(u16::try_from(text.len().saturating_sub(1)).unwrap_or(u16::MAX)) * LINE / 2.0;
-        }
+        let more = f64::from(u16::try_from(text.len().saturating_sub(1)).unwrap_or(u16::MAX));
+        // The title of a namespace stands at its top; what is in a box, around its middle.
+        let mut dy = if index < namespaces { 13.0 - node.rect.h / 2.0 } else { -more * LINE / 2.0 };
         node.content.clear();
         for line in text {
-            let run = TextRun::new(line.clone()).at(0.0, dy).size(12.0).weight(if index < namespaces { 700.0 } else { 500.0 });
+            let run = TextRun::new(line.clone()).at(0.0, dy).size(12.0).weight(if index < namespaces {
+                700.0
+            } else {
+                500.0
+            });
             node.content.push(NodeContent::Text(run));
             dy += LINE;
         }

@@ -45,7 +45,9 @@ impl<'a> Picture<'a> {
         for (end, own) in &ties {
             let namespace = end.workload.as_ref().map(|workload| &*workload.namespace);
             let mut of_namespace = groups.iter_mut().filter(|group| group.namespace == namespace);
-            let twins = of_namespace.find(|group| ties.get(group.members[0]).is_some_and(|of| alike(group.members[0], of, end, own)));
+            let twins = of_namespace.find(|group| {
+                ties.get(group.members[0]).is_some_and(|of| alike(group.members[0], of, end, own))
+            });
             match twins {
                 Some(group) => group.members.push(end),
                 None => groups.push(Group { namespace, members: vec![end], within: None }),
@@ -66,7 +68,10 @@ fn alike(a: &End, of_a: &Ties<'_>, b: &End, of_b: &Ties<'_>) -> bool {
     let between = of_a.get(b).copied().unwrap_or_default();
     between[0] == between[1]
         && others(of_a) == others(of_b)
-        && of_a.iter().filter(|(end, _)| **end != a && **end != b).all(|(end, tie)| of_b.get(end) == Some(tie))
+        && of_a
+            .iter()
+            .filter(|(end, _)| **end != a && **end != b)
+            .all(|(end, tie)| of_b.get(end) == Some(tie))
 }
 
 fn edges<'a>(groups: &[Group<'a>], ties: &BTreeMap<&'a End, Ties<'a>>) -> Vec<Edge<'a>> {

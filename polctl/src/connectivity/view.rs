@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use policy_compiler::connectivity::{AddressRange, Connectivity, Line, Peer, PortSet, WorkloadRef};
 
-use super::cause::{Cause, causes};
+use super::cause::{causes, texts};
 use super::names::{Names, escape};
 
 /// All IPv4 and all IPv6 addresses that are no pod's.
@@ -35,7 +35,12 @@ pub(crate) struct End {
 }
 
 impl View {
-    pub(crate) fn of(lines: Vec<Line<'_>>, connectivity: &Connectivity<'_>, names: &Names, explain: bool) -> Self {
+    pub(crate) fn of(
+        lines: Vec<Line<'_>>,
+        connectivity: &Connectivity<'_>,
+        names: &Names,
+        explain: bool,
+    ) -> Self {
         let end = |peer: &Peer, folded: bool| End {
             name: if folded { ANYWHERE.to_owned() } else { escape(&names.peer(peer)) },
             workload: match peer {
@@ -46,15 +51,15 @@ impl View {
         let folds = folds(&lines);
         let mut rows = Vec::with_capacity(lines.len());
         for line in &lines {
-            let folded = whole(line).is_some_and(|(_, inwards)| folds.contains(&(inwards, workload(line), line.allow)));
+            let folded = whole(line)
+                .is_some_and(|(_, inwards)| folds.contains(&(inwards, workload(line), line.allow)));
             if folded && whole(line).is_some_and(|(range, _)| range.first().is_ipv6()) {
                 continue;
             }
             let mut because = Vec::new();
             if explain {
                 let causes = causes(connectivity, (&line.src, &line.dst), line.allow, |_, allows| allows);
-                let mut seen = BTreeSet::new();
-                because = causes.iter().map(Cause::text).filter(|text| seen.insert(text.clone())).collect();
+                because = texts(&causes);
             }
             rows.push(Row {
                 src: end(&line.src, folded && matches!(line.src, Peer::External(_))),

@@ -80,7 +80,9 @@ pub(super) fn text(difference: &Difference) -> String {
 fn summary(difference: &Difference) -> String {
     let count = |change: &str| difference.entries.iter().filter(|entry| entry.change() == change).count();
     match difference.entries.len() {
-        0 if difference.appeared.is_empty() && difference.vanished.is_empty() => "No connection changes.\n".to_owned(),
+        0 if difference.appeared.is_empty() && difference.vanished.is_empty() => {
+            "No connection changes.\n".to_owned()
+        }
         _ => format!(
             "{} added, {} removed, {} changed; {} new workloads, {} gone.\n",
             count("added"),

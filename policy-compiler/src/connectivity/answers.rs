@@ -107,7 +107,9 @@ struct Cell {
 
 impl Cells {
     pub(super) fn of(compiler: &Compiler, rule_set: RuleSetId) -> Self {
-        let Some(set) = compiler.rule_set_by_id(rule_set) else { return Self { rule_set, cells: Vec::new() } };
+        let Some(set) = compiler.rule_set_by_id(rule_set) else {
+            return Self { rule_set, cells: Vec::new() };
+        };
         let mut other = PortSet::empty();
         other.add_other();
         let mut cells = vec![Cell { atom: None, ports: other }];
@@ -158,7 +160,12 @@ pub(super) fn without_rules(rule_set: RuleSetId) -> Option<Decision> {
 }
 
 /// What one rule set allows, by the index of the identity.
-pub(super) fn row(compiler: &Compiler, rule_set: RuleSetId, identities: &[Identity], sets: &mut Sets) -> Vec<SetId> {
+pub(super) fn row(
+    compiler: &Compiler,
+    rule_set: RuleSetId,
+    identities: &[Identity],
+    sets: &mut Sets,
+) -> Vec<SetId> {
     if let Some(decision) = without_rules(rule_set) {
         let all = if decision.verdict.is_allow() { SetId::ALL } else { SetId::EMPTY };
         return vec![all; identities.len()];

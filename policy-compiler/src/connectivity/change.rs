@@ -104,7 +104,11 @@ fn outside(
 ) -> Vec<(AddressRange, PortSet, PortSet)> {
     let ranges = |of: &Connectivity<'_>, index: Option<usize>| -> Vec<(AddressRange, PortSet)> {
         let external = index.and_then(|index| of.external[direction as usize].get(index));
-        external.into_iter().flat_map(|all| all.iter()).map(|(range, set)| (*range, of.sets.get(*set).clone())).collect()
+        external
+            .into_iter()
+            .flat_map(|all| all.iter())
+            .map(|(range, set)| (*range, of.sets.get(*set).clone()))
+            .collect()
     };
     let (old, new) = (ranges(before, of.before), ranges(after, of.after));
     if old == new {

@@ -88,21 +88,26 @@ impl Connectivity<'_> {
             (Peer::Workload(_), Peer::Workload(_)) if src == dst => {
                 self.workload(src).map(encounters_within).unwrap_or_default()
             }
-            (Peer::Workload(_), Peer::Workload(_)) => {
-                self.both(src, dst).map(|(src, dst)| encounters_of(&src.faces, &dst.faces)).unwrap_or_default()
+            (Peer::Workload(_), Peer::Workload(_)) => self
+                .both(src, dst)
+                .map(|(src, dst)| encounters_of(&src.faces, &dst.faces))
+                .unwrap_or_default(),
+            (Peer::External(range), Peer::Workload(_)) => {
+                self.encounters_outside(dst, range, |face, segment| Encounter {
+                    egress: None,
+                    from: segment.identity,
+                    ingress: Some(face.ingress),
+                    to: face.identity,
+                })
             }
-            (Peer::External(range), Peer::Workload(_)) => self.encounters_outside(dst, range, |face, segment| Encounter {
-                egress: None,
-                from: segment.identity,
-                ingress: Some(face.ingress),
-                to: face.identity,
-            }),
-            (Peer::Workload(_), Peer::External(range)) => self.encounters_outside(src, range, |face, segment| Encounter {
-                egress: Some(face.egress),
-                from: face.identity,
-                ingress: None,
-                to: segment.identity,
-            }),
+            (Peer::Workload(_), Peer::External(range)) => {
+                self.encounters_outside(src, range, |face, segment| Encounter {
+                    egress: Some(face.egress),
+                    from: face.identity,
+                    ingress: None,
+                    to: segment.identity,
+                })
+            }
             (Peer::External(_), Peer::External(_)) => Vec::new(),
         }
     }
@@ -115,7 +120,9 @@ impl Connectivity<'_> {
     ) -> Vec<Encounter> {
         let faces = self.workload(workload).map(|workload| &workload.faces[..]).unwrap_or_default();
         let segments = self.segments.iter().filter(|segment| segment.range.overlap(range).is_some());
-        segments.flat_map(|segment| faces.iter().map(|face| meet(face, segment)).collect::<Vec<_>>()).collect()
+        segments
+            .flat_map(|segment| faces.iter().map(|face| meet(face, segment)).collect::<Vec<_>>())
+            .collect()
     }
 }
 
@@ -146,7 +153,10 @@ impl Found {
 
     fn grounds(self) -> Vec<Ground> {
         let direction = |ingress| if ingress { Direction::Ingress } else { Direction::Egress };
-        let all = self.by.into_iter().map(|((ingress, ..), (decision, ports))| (direction(ingress), decision, ports));
+        let all = self
+            .by
+            .into_iter()
+            .map(|((ingress, ..), (decision, ports))| (direction(ingress), decision, ports));
         all.map(|(direction, decision, ports)| Ground { direction, decision, ports }).collect()
     }
 }

@@ -96,10 +96,15 @@ impl<'a> Connectivity<'a> {
         let mut pairs = Vec::with_capacity(workloads.len() * workloads.len());
         for (row, src) in workloads.iter().enumerate() {
             for (column, dst) in workloads.iter().enumerate() {
-                pairs.push(if row == column { judged.within(src, &mut sets) } else { judged.pair(src, dst, &mut sets) });
+                pairs.push(if row == column {
+                    judged.within(src, &mut sets)
+                } else {
+                    judged.pair(src, dst, &mut sets)
+                });
             }
         }
-        let external = Direction::ALL.map(|direction| judged.external(&workloads, &segments, direction, &mut sets));
+        let external =
+            Direction::ALL.map(|direction| judged.external(&workloads, &segments, direction, &mut sets));
         Self { compiler, workloads, segments, sets, pairs, external }
     }
 
@@ -181,7 +186,8 @@ impl Judged {
         rule_sets.sort_unstable();
         rule_sets.dedup();
         // Sorted, so that sets are numbered the same in every run.
-        let rows = rule_sets.into_iter().map(|id| (id, answers::row(compiler, id, &identities, sets))).collect();
+        let rows =
+            rule_sets.into_iter().map(|id| (id, answers::row(compiler, id, &identities, sets))).collect();
         Self { rows, columns: identities.into_iter().zip(0..).collect() }
     }
 

@@ -101,7 +101,8 @@ impl PortSet {
     }
 
     fn combine(&self, with: &Self, operation: Operation) -> Self {
-        let ranges = Transport::ALL.map(|transport| combine(self.ranges(transport), with.ranges(transport), operation));
+        let ranges = Transport::ALL
+            .map(|transport| combine(self.ranges(transport), with.ranges(transport), operation));
         Self { ranges, other: holds(operation, self.other, with.other) }
     }
 }
@@ -159,7 +160,9 @@ pub const fn transport_name(transport: Transport) -> &'static str {
 
 /// Ranges as users write them: `80,443,8000-8100`.
 pub fn ranges_text(ranges: &[(u16, u16)]) -> String {
-    let text = |&(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let text = |&(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
     ranges.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
@@ -241,6 +244,9 @@ mod tests {
         assert_eq!(ports.to_string(), "TCP; UDP; SCTP");
         assert!(!ports.is_all());
         assert_eq!(PortSet::all().to_string(), "ANY");
-        assert_eq!(icmp.union(&tcp(&[(80, 80), (443, 443), (8000, 8100)])).to_string(), "TCP 80,443,8000-8100; other");
+        assert_eq!(
+            icmp.union(&tcp(&[(80, 80), (443, 443), (8000, 8100)])).to_string(),
+            "TCP 80,443,8000-8100; other"
+        );
     }
 }

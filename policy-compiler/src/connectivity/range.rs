@@ -122,7 +122,9 @@ impl AddressRange {
             let mut edges = BTreeMap::<u128, i64>::new();
             for range in ranges.clone().filter(|range| range.family() == family) {
                 *edges.entry(number(range.first)).or_default() += 1;
-                if let Some(behind) = number(range.last).checked_add(1).filter(|behind| *behind <= family.last()) {
+                if let Some(behind) =
+                    number(range.last).checked_add(1).filter(|behind| *behind <= family.last())
+                {
                     *edges.entry(behind).or_default() -= 1;
                 }
             }
@@ -160,7 +162,8 @@ impl fmt::Display for AddressRange {
 /// the addresses of nodes. Addresses of pods do not cut it: an external address is no pod's.
 pub(super) fn segments(compiler: &Compiler) -> Vec<Segment> {
     let prefixes = &compiler.tables().prefixes;
-    let around = |address: IpAddr| prefixes.longest(address, u8::MAX).map_or(Identity::NONE, |(_, identity)| identity);
+    let around =
+        |address: IpAddr| prefixes.longest(address, u8::MAX).map_or(Identity::NONE, |(_, identity)| identity);
     let nodes = compiler.cluster().nodes.values().flat_map(|node| &node.addresses);
     let nodes: BTreeSet<IpAddr> =
         nodes.copied().filter(|&address| compiler.identity(address) != around(address)).collect();
@@ -177,8 +180,11 @@ pub(super) fn segments(compiler: &Compiler) -> Vec<Segment> {
         let mut ends = starts.iter().skip(1).map(|next| next - 1);
         for &start in &starts {
             let range = AddressRange::new(family, start, ends.next().unwrap_or(family.last()));
-            let identity =
-                if nodes.contains(&range.first) { compiler.identity(range.first) } else { around(range.first) };
+            let identity = if nodes.contains(&range.first) {
+                compiler.identity(range.first)
+            } else {
+                around(range.first)
+            };
             match segments.last_mut() {
                 Some(before) if before.identity == identity && before.range.meets(&range) => {
                     before.range = before.range.up_to(&range);
@@ -216,8 +222,10 @@ mod tests {
 
     #[test]
     fn ranges_cut_each_other_into_parts_up_to_the_end_of_the_space() {
-        let ranges = [range("0.0.0.0", "255.255.255.255"), range("10.0.0.0", "10.0.0.9"), range("fd00::5", "fd00::7")];
-        let parts = AddressRange::refine(ranges.into_iter()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let ranges =
+            [range("0.0.0.0", "255.255.255.255"), range("10.0.0.0", "10.0.0.9"), range("fd00::5", "fd00::7")];
+        let parts =
+            AddressRange::refine(ranges.into_iter()).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             parts,
             ["0.0.0.0-9.255.255.255", "10.0.0.0-10.0.0.9", "10.0.0.10-255.255.255.255", "fd00::5-fd00::7"]

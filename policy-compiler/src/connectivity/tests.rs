@@ -148,7 +148,11 @@ fn a_node_that_a_policy_means_is_a_range_of_its_own() {
 
 #[test]
 fn a_workload_is_the_union_of_its_pods_and_talks_to_itself_only_if_it_has_several() {
-    let two = [pod("a/web-0", &["10.0.0.1"], "x"), pod("a/web-1", &["10.0.0.2"], "y"), pod("b/c-0", &["10.0.0.3"], "c")];
+    let two = [
+        pod("a/web-0", &["10.0.0.1"], "x"),
+        pod("a/web-1", &["10.0.0.2"], "y"),
+        pod("b/c-0", &["10.0.0.3"], "c"),
+    ];
     // Only x is isolated, and lets y in.
     let policy = network_policy(
         "a",
@@ -167,7 +171,10 @@ fn a_workload_is_the_union_of_its_pods_and_talks_to_itself_only_if_it_has_severa
     let compiler = compile(&one, std::slice::from_ref(&policy));
     let within = |replicas: u32| -> Vec<String> {
         let replicas = Replicas::from([(("a".into(), "Deployment".into(), "web".into()), replicas)]);
-        texts(&Connectivity::of(&compiler, &replicas)).into_iter().filter(|line| line.contains("=> a/web")).collect()
+        texts(&Connectivity::of(&compiler, &replicas))
+            .into_iter()
+            .filter(|line| line.contains("=> a/web"))
+            .collect()
     };
     assert_eq!(within(1), Vec::<String>::new());
     assert_eq!(within(2), ["a/web => a/web: TCP 1"]);
@@ -228,27 +235,40 @@ fn the_grounds_of_a_pair_name_the_rules_on_both_sides() {
         [
             "Egress Allow ANY: None".to_owned(),
             format!("Ingress Allow TCP 80: Some(Rule {{ object: {object}, index: 0 }})"),
-            format!("Ingress Deny TCP 1-79,81-65535; UDP; SCTP; other: Some(Isolation {{ policies: [{object}] }})"),
+            format!(
+                "Ingress Deny TCP 1-79,81-65535; UDP; SCTP; other: Some(Isolation {{ policies: [{object}] }})"
+            ),
         ]
     );
 }
 
 #[test]
 fn a_change_is_told_by_pair_and_by_the_smallest_ranges() {
-    let pods = |names: &[&str]| cluster(names.iter().enumerate().map(|(n, name)| pod(name, &[&format!("10.0.0.{n}")], "x")));
+    let pods = |names: &[&str]| {
+        cluster(names.iter().enumerate().map(|(n, name)| pod(name, &[&format!("10.0.0.{n}")], "x")))
+    };
     let block = |cidr: &str| {
-        network_policy("a", "in", &json!({"podSelector": {}, "ingress": [
-            {"from": [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": 80}]}, {"from": [{"namespaceSelector": {}}]},
-        ]}))
+        network_policy(
+            "a",
+            "in",
+            &json!({"podSelector": {}, "ingress": [
+                {"from": [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": 80}]}, {"from": [{"namespaceSelector": {}}]},
+            ]}),
+        )
     };
     let before = compile(&pods(&["a/web-0", "b/old-0"]), &[block("9.0.0.0/8")]);
     let after = compile(&pods(&["a/web-0", "b/new-0"]), &[block("8.0.0.0/7")]);
     let (before, after) = [&before, &after].map(|of| Connectivity::of(of, &Replicas::new())).into();
     let changes = Changes::between(&before, &after);
     let names = |of: &BTreeSet<Arc<WorkloadRef>>| of.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!((names(&changes.appeared), names(&changes.vanished)), (vec!["b/new".to_owned()], vec!["b/old".to_owned()]));
-    let text = |change: &Change| format!("{} => {}: {} | {}", change.src, change.dst, change.before, change.after);
-    let about_web: Vec<String> = changes.pairs.iter().map(text).filter(|text| text.contains("a/web")).collect();
+    assert_eq!(
+        (names(&changes.appeared), names(&changes.vanished)),
+        (vec!["b/new".to_owned()], vec!["b/old".to_owned()])
+    );
+    let text =
+        |change: &Change| format!("{} => {}: {} | {}", change.src, change.dst, change.before, change.after);
+    let about_web: Vec<String> =
+        changes.pairs.iter().map(text).filter(|text| text.contains("a/web")).collect();
     assert_eq!(
         about_web,
         [
@@ -329,7 +349,9 @@ impl Random {
 
     fn world(&mut self) -> (Cluster, Vec<PolicyObject>) {
         let mut pods = Vec::new();
-        for (number, name) in ["a/one-0", "a/one-1", "a/two-0", "b/one-0", "b/two-0", "b/host-0"].iter().enumerate() {
+        for (number, name) in
+            ["a/one-0", "a/one-1", "a/two-0", "b/one-0", "b/two-0", "b/host-0"].iter().enumerate()
+        {
             let (v4, v6) = (format!("10.0.0.{number}"), format!("fd00::{number}"));
             let addresses = self.pick(&[vec![&v4], vec![&v6], vec![&v4, &v6]]);
             let addresses: Vec<&str> = addresses.into_iter().map(String::as_str).collect();
@@ -346,26 +368,34 @@ impl Random {
         }
         let mut cluster = cluster(pods);
         add_node(&mut cluster, "n1", "172.16.0.1");
-        let mut policies: Vec<PolicyObject> = (0..self.below(5)).map(|number| self.network_policy(number)).collect();
+        let mut policies: Vec<PolicyObject> =
+            (0..self.below(5)).map(|number| self.network_policy(number)).collect();
         policies.extend((0..self.below(4)).map(|number| self.cluster_policy(number)));
         (cluster, policies)
     }
 }
 
 /// What the oracle says of a packet between two addresses; an end without a pod judges nothing.
-fn oracle(world: &(Cluster, Vec<PolicyObject>), src: (Option<&Pod>, IpAddr), dst: (Option<&Pod>, IpAddr), protocol: Protocol) -> bool {
+fn oracle(
+    world: &(Cluster, Vec<PolicyObject>),
+    src: (Option<&Pod>, IpAddr),
+    dst: (Option<&Pod>, IpAddr),
+    protocol: Protocol,
+) -> bool {
     let ask = |pod: &Pod, direction, peer| {
         let packet = Packet { pod: pod.key.clone(), direction, peer, protocol, from_own_node: false };
         judge(&world.1, &world.0, &packet) == Answer::Allow
     };
-    src.0.is_none_or(|pod| ask(pod, Direction::Egress, dst.1)) && dst.0.is_none_or(|pod| ask(pod, Direction::Ingress, src.1))
+    src.0.is_none_or(|pod| ask(pod, Direction::Egress, dst.1))
+        && dst.0.is_none_or(|pod| ask(pod, Direction::Ingress, src.1))
 }
 
 fn protocols() -> Vec<(Option<(Transport, u16)>, Protocol)> {
     let ports = [1, 78, 79, 80, 81, 82, 85, 86, 89, 90, 91, 65535];
     let all = [Transport::Tcp, Transport::Udp, Transport::Sctp];
     let with_ports = all.into_iter().flat_map(|transport| ports.map(|port| (transport, port)));
-    let with_ports = with_ports.map(|(transport, port)| (Some((transport, port)), Protocol::Transport(transport, port)));
+    let with_ports =
+        with_ports.map(|(transport, port)| (Some((transport, port)), Protocol::Transport(transport, port)));
     with_ports.chain([(None, Protocol::Other(1))]).collect()
 }
 
@@ -378,7 +408,8 @@ fn every_pair_is_allowed_just_what_the_oracle_allows_some_of_its_pods() {
         for src in connectivity.workloads() {
             for dst in connectivity.workloads() {
                 let of = |workload: &WorkloadRef| {
-                    let pods = world.0.pods.values().filter(move |pod| pod.key.namespace == workload.namespace);
+                    let pods =
+                        world.0.pods.values().filter(move |pod| pod.key.namespace == workload.namespace);
                     let name = Arc::clone(&workload.name);
                     pods.filter(move |pod| pod.workload.name == name).collect::<Vec<_>>()
                 };
@@ -386,7 +417,10 @@ fn every_pair_is_allowed_just_what_the_oracle_allows_some_of_its_pods() {
                 for (port, protocol) in protocols() {
                     let any = of(src).iter().any(|from| {
                         of(dst).iter().filter(|to| to.key != from.key).any(|to| {
-                            let ends = from.addresses.iter().flat_map(|a| to.addresses.iter().map(move |b| (*a, *b)));
+                            let ends = from
+                                .addresses
+                                .iter()
+                                .flat_map(|a| to.addresses.iter().map(move |b| (*a, *b)));
                             ends.filter(|(a, b)| a.is_ipv4() == b.is_ipv4())
                                 .any(|(a, b)| oracle(&world, (Some(from), a), (Some(to), b), protocol))
                         })
@@ -420,15 +454,27 @@ fn every_external_address_is_allowed_just_what_the_oracle_allows_it() {
                     assert!(about.next().is_none(), "ranges of one workload are apart");
                     found
                 };
-                let pods = || world.0.pods.values().filter(|pod| {
-                    pod.workload.name == workload.name && pod.key.namespace == workload.namespace
-                });
+                let pods = || {
+                    world.0.pods.values().filter(|pod| {
+                        pod.workload.name == workload.name && pod.key.namespace == workload.namespace
+                    })
+                };
                 // Policy alone decides; the oracle takes the address of the pod from the packet's other end only.
                 for (port, protocol) in protocols() {
-                    let out = pods().any(|pod| oracle(&world, (Some(pod), pod.addresses[0]), (None, address), protocol));
-                    assert_eq!(allowed(Direction::Egress, port), out, "seed {seed}: {workload} => {address} {port:?}");
-                    let into = pods().any(|pod| oracle(&world, (None, address), (Some(pod), pod.addresses[0]), protocol));
-                    assert_eq!(allowed(Direction::Ingress, port), into, "seed {seed}: {address} => {workload} {port:?}");
+                    let out = pods()
+                        .any(|pod| oracle(&world, (Some(pod), pod.addresses[0]), (None, address), protocol));
+                    assert_eq!(
+                        allowed(Direction::Egress, port),
+                        out,
+                        "seed {seed}: {workload} => {address} {port:?}"
+                    );
+                    let into = pods()
+                        .any(|pod| oracle(&world, (None, address), (Some(pod), pod.addresses[0]), protocol));
+                    assert_eq!(
+                        allowed(Direction::Ingress, port),
+                        into,
+                        "seed {seed}: {address} => {workload} {port:?}"
+                    );
                 }
             }
         }
@@ -448,7 +494,11 @@ fn the_ranges_of_a_workload_are_as_few_as_can_be_and_lines_are_sorted() {
                 && pair[0].src == pair[1].src
                 && first.meets(second)
             {
-                assert_ne!(pair[0].allow, pair[1].allow, "seed {seed}: {} and {} are one", pair[0].dst, pair[1].dst);
+                assert_ne!(
+                    pair[0].allow, pair[1].allow,
+                    "seed {seed}: {} and {} are one",
+                    pair[0].dst, pair[1].dst
+                );
             }
         }
     }
@@ -462,7 +512,9 @@ fn generated(workloads: usize) -> (Cluster, Vec<PolicyObject>) {
     for number in 0..workloads {
         let namespace = format!("ns{}", number / 10);
         let labels = [("group".to_owned(), (number / 50).to_string())];
-        cluster.namespaces.insert(namespace.as_str().into(), Arc::new(Namespace::new(&namespace, labels, false)));
+        cluster
+            .namespaces
+            .insert(namespace.as_str().into(), Arc::new(Namespace::new(&namespace, labels, false)));
         let address = format!("10.{}.{}.{}", number >> 16, number >> 8 & 255, number & 255);
         let app = format!("app{}", number % 10);
         let pod = pod(&format!("{namespace}/w{number}-0"), &[&address], &app);

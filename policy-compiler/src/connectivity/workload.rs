@@ -109,7 +109,11 @@ fn workload(compiler: &Compiler, wanted: u32, name: WorkloadRef, pods: &[&Pod]) 
 fn faces(compiler: &Compiler, pod: &Pod) -> Vec<Face> {
     let rule_set = |direction| {
         // Without an endpoint it is on the host network: subject of no policy.
-        compiler.tables().endpoints.get(&pod.key).map_or(RuleSetId::NONE, |endpoint| endpoint.rule_set(direction))
+        compiler
+            .tables()
+            .endpoints
+            .get(&pod.key)
+            .map_or(RuleSetId::NONE, |endpoint| endpoint.rule_set(direction))
     };
     let [ingress, egress] = Direction::ALL.map(rule_set);
     let face = |family, identity| Face { family, ingress, egress, identity };
