@@ -141,7 +141,7 @@ mod tests {
 
     fn fault<T: DeserializeOwned + Serialize>(text: &str) -> (String, String, String) {
         let Err(fault) =
-            decode::<T>(&yaml::read(text).remove(0).unwrap_or_else(|defect| panic!("{defect:?}")))
+            decode_strictly::<T>(&yaml::read(text).remove(0).unwrap_or_else(|defect| panic!("{defect:?}")))
         else {
             panic!("decodes: {text}")
         };

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
         Output::Json => print::stdout(&json::list(lines, &connectivity, &names, args.explain)?)?,
         Output::Matrix => print::stdout(&matrix::render(&connectivity, &names, choice.focus.as_deref()))?,
         Output::Wide | Output::Csv | Output::Md | Output::Dot | Output::Svg => {
-            let view = View::of(lines.collect(), &connectivity, &names, args.explain);
+            let view = View::of(&lines.collect::<Vec<_>>(), &connectivity, &names, args.explain);
             print::stdout(&match args.output {
                 Output::Csv => table::csv(&view.header(), &view.cells()),
                 Output::Md => table::markdown(&view.header(), &view.cells()),

@@ -82,7 +82,10 @@ pub(crate) fn find(cluster: &Cluster, text: &str, namespace: &str) -> anyhow::Re
         },
         [namespace, kind, name] => {
             let kind = type_of(kind).ok_or_else(|| {
-                anyhow::anyhow!("{} is not a type; expected pod, deployment, service or another of kubectl's", clean(kind))
+                anyhow::anyhow!(
+                    "{} is not a type; expected pod, deployment, service or another of kubectl's",
+                    clean(kind)
+                )
             })?;
             typed(cluster, kind, namespace, name).ok_or_else(|| unknown(cluster, text, namespace, name))
         }
@@ -102,7 +105,10 @@ fn of_address(cluster: &Cluster, address: IpAddr) -> Found {
         let note = format!("{address} is an address of service {}/{}", service.namespace, service.name);
         return Found { meant: Meant::Service(Arc::clone(service)), notes: vec![note] };
     }
-    Found { meant: Meant::Addresses { name: address.to_string(), addresses: vec![address] }, notes: Vec::new() }
+    Found {
+        meant: Meant::Addresses { name: address.to_string(), addresses: vec![address] },
+        notes: Vec::new(),
+    }
 }
 
 /// A name without a namespace: of the one that was given; else of the only one that has it; else a node.
@@ -121,7 +127,8 @@ fn bare(cluster: &Cluster, name: &str, namespace: &str) -> anyhow::Result<Found>
         ([], Some(node)) => Ok(node),
         ([], None) => Err(unknown(cluster, name, namespace, name)),
         ([(other, _)], node) => {
-            let mut notes = vec![format!("{name} is taken from namespace {other}: namespace {namespace} has none")];
+            let mut notes =
+                vec![format!("{name} is taken from namespace {other}: namespace {namespace} has none")];
             notes.extend(node.map(|_| format!("{name} is also a node: node/{name}")));
             let (_, mut found) = elsewhere.remove(0);
             notes.append(&mut found.notes);
@@ -151,13 +158,19 @@ fn named(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<Optio
     // A pod that stands for the workload of its name is not a second meaning.
     let stands_for = pod.filter(|pod| kinds.contains(&pod.workload.kind) && *pod.workload.name == *name);
     let single = pod.filter(|_| stands_for.is_none());
-    let workloads: Vec<Found> = kinds.iter().filter_map(|kind| workload(cluster, kind, namespace, name)).collect();
+    let workloads: Vec<Found> =
+        kinds.iter().filter_map(|kind| workload(cluster, kind, namespace, name)).collect();
     if single.is_none() && workloads.len() > 1 {
         let all: Vec<String> =
             kinds.iter().map(|kind| format!("{namespace}/{}/{name}", kind.to_lowercase())).collect();
-        anyhow::bail!("{} is more than one workload; expected one of {}", clean(name), clean(&all.join(", ")));
+        anyhow::bail!(
+            "{} is more than one workload; expected one of {}",
+            clean(name),
+            clean(&all.join(", "))
+        );
     }
-    let also = |what: &str, word: &str| format!("{namespace}/{name} is also a {what}: {namespace}/{word}/{name}");
+    let also =
+        |what: &str, word: &str| format!("{namespace}/{name} is also a {what}: {namespace}/{word}/{name}");
     let found = match (single, workloads.into_iter().next(), service) {
         (Some(pod), workload, service) => {
             let mut found = just(pod);
@@ -171,7 +184,8 @@ fn named(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<Optio
                 Meant::Pods { pods, .. } => pods.clone(),
                 Meant::Service(_) | Meant::Addresses { .. } => Vec::new(),
             };
-            let other = service.filter(|service| backends(cluster, service).is_none_or(|found| found != pods));
+            let other =
+                service.filter(|service| backends(cluster, service).is_none_or(|found| found != pods));
             workload.notes.extend(other.map(|_| also("service", "svc")));
             Some(workload)
         }
@@ -201,7 +215,10 @@ fn typed(cluster: &Cluster, kind: Type, namespace: &str, name: &str) -> Option<F
 }
 
 fn just(pod: &Arc<Pod>) -> Found {
-    Found { meant: Meant::Pods { name: format!("pod {}", pod.key), pods: vec![pod.key.clone()] }, notes: Vec::new() }
+    Found {
+        meant: Meant::Pods { name: format!("pod {}", pod.key), pods: vec![pod.key.clone()] },
+        notes: Vec::new(),
+    }
 }
 
 /// The pods of a workload; those that are finished only if no other is left.
@@ -219,7 +236,8 @@ fn workload(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> Optio
 pub(crate) fn backends(cluster: &Cluster, service: &Service) -> Option<Vec<PodKey>> {
     let selector = service.selector.as_ref()?;
     let meant = |pod: &&Arc<Pod>| {
-        pod.phase != Phase::Finished && selector.iter().all(|(key, value)| pod.labels.get(key) == Some(&**value))
+        pod.phase != Phase::Finished
+            && selector.iter().all(|(key, value)| pod.labels.get(key) == Some(&**value))
     };
     Some(pods_in(cluster, &service.namespace).into_iter().filter(meant).map(|pod| pod.key.clone()).collect())
 }
@@ -260,7 +278,8 @@ fn unknown(cluster: &Cluster, text: &str, namespace: &str, name: &str) -> anyhow
     } else {
         format!("did you mean {}?", near.join(" or "))
     };
-    let place = if text == name { format!("{namespace} or any other namespace") } else { namespace.to_owned() };
+    let place =
+        if text == name { format!("{namespace} or any other namespace") } else { namespace.to_owned() };
     anyhow::anyhow!("nothing is called {} in {}; {}", clean(name), clean(&place), clean(&hint))
 }
 

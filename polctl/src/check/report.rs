@@ -35,7 +35,15 @@ fn one(text: &mut String, problem: &Problem) {
     let Problem { severity, id, object, path, message, expected, location } = problem;
     let line = location.as_ref().map_or_else(String::new, |location| location.line.to_string());
     let word = format!("{:<7}", severity.name());
-    put(text, format_args!("{line:>5}  {}  {}  {}\n", word.style(style(*severity)), id.dimmed(), clean(&object.to_string())));
+    put(
+        text,
+        format_args!(
+            "{line:>5}  {}  {}  {}\n",
+            word.style(style(*severity)),
+            id.dimmed(),
+            clean(&object.to_string())
+        ),
+    );
     let field = if path.is_empty() { String::new() } else { format!("{}: ", clean(path)) };
     put(text, format_args!("       {field}{}\n", clean(message)));
     if !expected.is_empty() {

@@ -76,7 +76,7 @@ fn add(
     match decision.rule.and_then(|rule| compiler.rule(rule)).map(|rule| &rule.origin) {
         Some(Origin::Rule { object, index }) => found.push(of_object(object, Some(*index))),
         Some(Origin::Isolation { policies }) => {
-            found.extend(policies.iter().map(|object| of_object(object, None)))
+            found.extend(policies.iter().map(|object| of_object(object, None)));
         }
         None => found.push(bare),
     }
@@ -122,19 +122,16 @@ impl Cause {
 
     /// `ingress: NetworkPolicy b/db, spec.ingress[0] (db.yaml:12)`
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("{}: ", self.direction);
-        match (&self.object, &self.rule) {
-            (Some(object), Some(rule)) => text += &format!("{object}, {rule}"),
-            (Some(object), None) => text += &format!("{object} isolates the pod, and no rule allows it"),
-            (None, _) if self.reason == Reason::NoPolicy.name() => text += "no policy is against it",
+        let what = match (&self.object, &self.rule) {
+            (Some(object), Some(rule)) => format!("{object}, {rule}"),
+            (Some(object), None) => format!("{object} isolates the pod, and no rule allows it"),
+            (None, _) if self.reason == Reason::NoPolicy.name() => "no policy is against it".to_owned(),
             (None, _) if self.reason == Reason::OwnNode.name() => {
-                text += "the pod's own node always reaches it"
+                "the pod's own node always reaches it".to_owned()
             }
-            (None, _) => text += self.reason,
-        }
-        if let Some(location) = &self.location {
-            text += &format!(" ({location})");
-        }
-        escape(&text)
+            (None, _) => self.reason.to_owned(),
+        };
+        let place = self.location.as_ref().map_or_else(String::new, |location| format!(" ({location})"));
+        escape(&format!("{}: {what}{place}", self.direction))
     }
 }

@@ -48,9 +48,10 @@ pub(super) fn render(view: &View) -> String {
                     edge [fontname=Helvetica, fontsize=10];\n"
         .to_owned();
     for (namespace, ends) in namespaces {
-        text += &format!("  subgraph {} {{\n", quoted(&format!("cluster_{}", escape(namespace))));
-        text += &format!(
-            "    label={}; style=\"rounded,filled\"; color=gray; fillcolor=gray97;\n",
+        let _ = writeln!(text, "  subgraph {} {{", quoted(&format!("cluster_{}", escape(namespace))));
+        let _ = writeln!(
+            text,
+            "    label={}; style=\"rounded,filled\"; color=gray; fillcolor=gray97;",
             quoted(&escape(namespace))
         );
         for end in ends {

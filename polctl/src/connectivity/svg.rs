@@ -124,7 +124,7 @@ fn scene(picture: &Picture<'_>, graph: &Graph, drawing: &Layout, texts: &Texts) 
     }
     // An edge without a route is not drawn.
     let routed = picture.edges.iter().zip(&drawing.edges).filter(|(_, route)| route.points.len() >= 2);
-    for (line, (edge, route)) in scene.edges.iter_mut().zip(routed) {
+    for (line, (edge, _)) in scene.edges.iter_mut().zip(routed) {
         let colour = if edge.ports.is_all() { "#8a94a6" } else { "#2563eb" };
         line.stroke = Stroke::new(colour, 1.4);
         line.marker_end = MarkerRef::builtin(BuiltinMarker::Arrow).colored(colour);
@@ -132,7 +132,8 @@ fn scene(picture: &Picture<'_>, graph: &Graph, drawing: &Layout, texts: &Texts) 
             line.marker_start = MarkerRef::builtin(BuiltinMarker::Arrow).colored(colour);
         }
         let label = TextRun::new(short(&edge.ports.to_string())).size(11.0);
-        line.labels.push(EdgeLabel::new(label, route.label_anchor).chip());
+        // In the middle of the line: the room that the layout kept is elsewhere where a line leaves a box.
+        line.labels.push(EdgeLabel { text: label, ..EdgeLabel::default() }.chip());
     }
     scene
 }

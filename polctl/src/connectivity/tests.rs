@@ -48,7 +48,7 @@ pub(crate) fn with(test: &str, manifests: &str, claim: impl FnOnce(&Connectivity
 #[test]
 fn the_table_folds_the_whole_space_and_says_why() {
     with("table", MANIFESTS, |connectivity, names| {
-        let view = View::of(connectivity.lines().collect(), connectivity, names, true);
+        let view = View::of(&connectivity.lines().collect::<Vec<_>>(), connectivity, names, true);
         let text = anstream::adapter::strip_str(&table::wide(&view.header(), &view.cells())).to_string();
         let lines: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -63,7 +63,7 @@ fn the_table_folds_the_whole_space_and_says_why() {
         assert_eq!(lines[3], "shop/web ops/job ANY no policy");
         assert_eq!(lines[4], "shop/web shop/db TCP 5432 egress: no policy is against it");
         assert!(lines[5].starts_with("ingress: NetworkPolicy shop/db, spec.ingress[0] ("), "{}", lines[5]);
-        assert!(lines[5].ends_with("all.yaml:14)"), "{}", lines[5]);
+        assert!(lines[5].ends_with("all.yaml:15)"), "{}", lines[5]);
         assert_eq!(
             lines[6..],
             [
@@ -136,25 +136,27 @@ fn the_matrix_has_a_row_and_a_column_for_each_workload() {
 
 #[test]
 fn what_connects_alike_is_one_box_of_the_picture() {
-    let pods: String = (0..30)
-        .map(|n| format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p{n}, namespace: a}}, spec: {{containers: []}}}}\n---\n"))
-        .collect();
+    let pod = |n| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p{n}, namespace: a}}, spec: {{containers: []}}}}\n---\n"
+        )
+    };
+    let pods = (0..30).map(pod).collect::<Vec<_>>().concat();
     with("twins", &pods, |connectivity, names| {
-        let view = View::of(connectivity.lines().collect(), connectivity, names, false);
+        let view = View::of(&connectivity.lines().collect::<Vec<_>>(), connectivity, names, false);
         let picture = Picture::of(&view);
         let sizes: Vec<usize> = picture.groups.iter().map(|group| group.members.len()).collect();
         assert_eq!((sizes, picture.edges.len()), (vec![30, 1], 1));
         let text = svg::render(&view).unwrap();
-        assert!(
-            text.starts_with("<svg") && text.contains("and 18 more") && text.contains("(each other: ANY)")
-        );
+        assert!(text.contains("<svg") && text.contains("and 18 more") && text.contains("(each other: ANY)"));
     });
 }
 
 #[test]
 fn the_graph_has_a_cluster_for_each_namespace_and_one_edge_for_two_equal_directions() {
     with("dot", MANIFESTS, |connectivity, names| {
-        let text = dot::render(&View::of(connectivity.lines().collect(), connectivity, names, false));
+        let text =
+            dot::render(&View::of(&connectivity.lines().collect::<Vec<_>>(), connectivity, names, false));
         assert!(
             text.contains("subgraph \"cluster_shop\"")
                 && text.contains("\"anywhere\" [shape=ellipse, style=dashed];")

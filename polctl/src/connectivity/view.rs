@@ -36,7 +36,7 @@ pub(crate) struct End {
 
 impl View {
     pub(crate) fn of(
-        lines: Vec<Line<'_>>,
+        lines: &[Line<'_>],
         connectivity: &Connectivity<'_>,
         names: &Names,
         explain: bool,
@@ -48,9 +48,9 @@ impl View {
                 Peer::External(_) => None,
             },
         };
-        let folds = folds(&lines);
+        let folds = folds(lines);
         let mut rows = Vec::with_capacity(lines.len());
-        for line in &lines {
+        for line in lines {
             let folded = whole(line)
                 .is_some_and(|(_, inwards)| folds.contains(&(inwards, workload(line), line.allow)));
             if folded && whole(line).is_some_and(|(range, _)| range.first().is_ipv6()) {

@@ -1,6 +1,7 @@
 //! A difference as text, tables and JSON.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
@@ -59,7 +60,8 @@ pub(super) fn text(difference: &Difference) -> String {
     let removed = Style::new().red();
     for (sign, style, names) in [('+', added, &difference.appeared), ('-', removed, &difference.vanished)] {
         for name in names {
-            text += &format!("{}\n", format!("{sign} workload {}", escape(name)).style(style));
+            let line = format!("{sign} workload {}", escape(name));
+            let _ = writeln!(text, "{}", line.style(style));
         }
     }
     for entry in &difference.entries {
@@ -69,9 +71,9 @@ pub(super) fn text(difference: &Difference) -> String {
             _ => ('~', Style::new().yellow()),
         };
         let line = format!("{sign} {} => {}: {}", escape(&entry.src), escape(&entry.dst), entry.ports());
-        text += &format!("{}\n", line.style(style));
+        let _ = writeln!(text, "{}", line.style(style));
         for reason in entry.reasons() {
-            text += &format!("    {reason}\n");
+            let _ = writeln!(text, "    {reason}");
         }
     }
     text + &summary(difference)

@@ -57,10 +57,12 @@ pub(crate) fn protocol(text: &str) -> Result<u8, String> {
         "gre" => 47,
         "esp" => 50,
         "ah" => 51,
-        word if transport(word).is_some() => return Err(format!("{word} has ports; write --port NUMBER/{word}")),
-        word => word
-            .parse()
-            .map_err(|_| format!("{word:?} is not a protocol; expected icmp, icmpv6, esp, gre or a number to 255"))?,
+        word if transport(word).is_some() => {
+            return Err(format!("{word} has ports; write --port NUMBER/{word}"));
+        }
+        word => word.parse().map_err(|_| {
+            format!("{word:?} is not a protocol; expected icmp, icmpv6, esp, gre or a number to 255")
+        })?,
     };
     match Transport::from_ip_protocol(number) {
         Some(_) => Err(format!("protocol {number} has ports; write --port")),
@@ -119,7 +121,10 @@ mod tests {
     #[test]
     fn a_request_is_a_method_and_a_path() {
         let request = http("GET http://shop.example/cart").unwrap();
-        assert_eq!((&*request.method, &*request.path, request.host.as_deref()), ("GET", "/cart", Some("shop.example")));
+        assert_eq!(
+            (&*request.method, &*request.path, request.host.as_deref()),
+            ("GET", "/cart", Some("shop.example"))
+        );
         assert_eq!(http("POST /x").unwrap().host, None);
         assert!(http("GET").is_err() && http("GET x").is_err());
     }

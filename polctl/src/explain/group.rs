@@ -11,6 +11,7 @@ use super::units::{Unit, Units};
 
 /// Everything that is answered. The JSON of `polctl explain`.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the JSON has this name")]
 pub(crate) struct Answers {
     /// What FROM means.
     pub(crate) from: String,

@@ -51,7 +51,8 @@ spec:
 fn ask(policies: &str, from: &str, to: &str, asked: &Asked) -> anyhow::Result<Answers> {
     let text = format!("{CLUSTER}{policies}");
     let world = manifests::load::load(&["-".into()], &mut text.as_bytes()).world();
-    let policies = world.policies.iter().map(|(object, source)| Arc::new(lower(object, Some(source)).unwrap().policy));
+    let policies =
+        world.policies.iter().map(|(object, source)| Arc::new(lower(object, Some(source)).unwrap().policy));
     let compiler = Compiler::compile(Scope::All, &world.cluster, policies);
     let replicas = [(("shop".into(), "Deployment".into(), "job".into()), 3)].into();
     let mut input = Input { compiler, objects: Vec::new(), problems: Vec::new(), replicas };
@@ -72,7 +73,13 @@ fn said(answers: &Answers) -> Vec<String> {
         let explanation = answer.explanation.as_ref().unwrap();
         let pairs: Vec<_> = answer.pairs.iter().map(|pair| format!("{} -> {}", pair.from, pair.to)).collect();
         let families: Vec<_> = answer.families.iter().copied().collect();
-        format!("{} {} {}: {}", explanation.verdict, explanation.protocol, families.join("+"), pairs.join(", "))
+        format!(
+            "{} {} {}: {}",
+            explanation.verdict,
+            explanation.protocol,
+            families.join("+"),
+            pairs.join(", ")
+        )
     };
     answers.answers.iter().map(of).collect()
 }
@@ -80,7 +87,10 @@ fn said(answers: &Answers) -> Vec<String> {
 #[test]
 fn equal_answers_are_one_and_others_are_each_shown() {
     let answers = ask("", "client", "web", &port("80")).unwrap();
-    assert_eq!(said(&answers), ["allow 80/TCP IPv4+IPv6: shop/client -> shop/web-1, shop/client -> shop/web-2"]);
+    assert_eq!(
+        said(&answers),
+        ["allow 80/TCP IPv4+IPv6: shop/client -> shop/web-1, shop/client -> shop/web-2"]
+    );
     assert!(answers.allowed);
     let answers = ask(OPEN_TO_OLD, "client", "web", &port("8080")).unwrap();
     assert_eq!(
@@ -106,13 +116,27 @@ fn a_service_is_judged_at_the_target_port_of_each_backend() {
                 "deny 8081/TCP IPv6: shop/client -> shop/web-2",
             ]
         );
-        assert!(answers.notes.iter().any(|note| note.contains("never at its own address")), "{:?}", answers.notes);
+        assert!(
+            answers.notes.iter().any(|note| note.contains("never at its own address")),
+            "{:?}",
+            answers.notes
+        );
     }
     for (from, to, asked, error) in [
-        ("front", "client", port("80"), "service shop/front opens no connections; expected the workload behind it as FROM"),
+        (
+            "front",
+            "client",
+            port("80"),
+            "service shop/front opens no connections; expected the workload behind it as FROM",
+        ),
         ("client", "front", port("81"), "service shop/front has no such port; expected one of 80/TCP (web)"),
         ("client", "client", port("x"), "pod shop/client has no port named x; expected a number"),
-        ("client", "front", Asked::Protocol(1), "service shop/front forwards only its ports; expected --port, or a pod as TO"),
+        (
+            "client",
+            "front",
+            Asked::Protocol(1),
+            "service shop/front forwards only its ports; expected --port, or a pod as TO",
+        ),
         ("10.0.0.9", "fd00::9", port("80"), "10.0.0.9 and fd00::9 have no address family in common"),
     ] {
         assert_eq!(ask("", from, to, &asked).unwrap_err().to_string(), error);
@@ -168,7 +192,7 @@ spec:
         "[NetworkPolicy] not reached",
         "insert before [0] of spec.ingress:",
         "- action: Accept",
-        "it opens 2 and closes 0",
+        "it opens 3 and closes 0",
     ] {
         assert!(text.contains(line), "{line:?} is missing in\n{text}");
     }

@@ -22,7 +22,8 @@ pub(crate) fn text(answers: &Answers) -> String {
     for note in &answers.notes {
         line(&mut out, 0, &format!("note: {}", clean(note)).dimmed().to_string());
     }
-    let families = answers.answers.iter().flat_map(|answer| &answer.families).collect::<std::collections::BTreeSet<_>>();
+    let families =
+        answers.answers.iter().flat_map(|answer| &answer.families).collect::<std::collections::BTreeSet<_>>();
     let alone = answers.answers.len() == 1;
     for answer in &answers.answers {
         out.push('\n');
@@ -151,7 +152,8 @@ fn tier_text(out: &mut String, tier: &TierWalk, with_ports: bool) {
     };
     let by = |rank: u32| {
         let rule = tier.rules.iter().find(|rule| rule.rank == rank);
-        rule.map(|rule| format!("{}{}", clean(&rule.place.to_string()), location(Some(&rule.place)))).unwrap_or_default()
+        rule.map(|rule| format!("{}{}", clean(&rule.place.to_string()), location(Some(&rule.place))))
+            .unwrap_or_default()
     };
     let outcome = match &tier.outcome {
         Outcome::NoPolicy => "silent: no policy speaks about this pod".dimmed().to_string(),
@@ -175,12 +177,23 @@ fn tier_text(out: &mut String, tier: &TierWalk, with_ports: bool) {
     }
     let later = tier.rules.iter().filter(|rule| !rule.reached).count();
     if later > 0 && tier.outcome != Outcome::NotReached {
-        line(out, 6, &format!("{later} later {} not asked", if later == 1 { "rule" } else { "rules" }).dimmed().to_string());
+        line(
+            out,
+            6,
+            &format!("{later} later {} not asked", if later == 1 { "rule" } else { "rules" })
+                .dimmed()
+                .to_string(),
+        );
     }
 }
 
 fn missed_rule(out: &mut String, rule: &RuleWalk, with_ports: bool) {
-    let head = format!("- {} does not {}{}", clean(&rule.place.to_string()), rule.action, location(Some(&rule.place)));
+    let head = format!(
+        "- {} does not {}{}",
+        clean(&rule.place.to_string()),
+        rule.action,
+        location(Some(&rule.place))
+    );
     line(out, 6, &head);
     for why in &rule.why_not {
         if why.part == Part::Port && !with_ports {
@@ -259,17 +272,14 @@ fn spans(spans: &[PortSpan]) -> String {
     for span in spans {
         let text = span.to_string();
         let of = span.protocol;
-        match text.strip_prefix(of).filter(|_| of == current) {
-            Some(ports) => {
-                out.push(',');
-                out.push_str(ports);
+        if let Some(ports) = text.strip_prefix(of).filter(|_| of == current) {
+            out.push(',');
+            out.push_str(ports);
+        } else {
+            if !out.is_empty() {
+                out.push_str("; ");
             }
-            None => {
-                if !out.is_empty() {
-                    out.push_str("; ");
-                }
-                out.push_str(&text);
-            }
+            out.push_str(&text);
         }
         current = of;
     }

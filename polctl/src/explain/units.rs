@@ -34,6 +34,7 @@ pub(crate) struct Unit {
 }
 
 /// All questions, and what has to be said about how they came about.
+#[expect(clippy::struct_field_names, reason = "they are what it is about")]
 pub(crate) struct Units {
     pub(crate) from: String,
     pub(crate) to: String,
@@ -194,7 +195,9 @@ fn named_targets(
         let pod = pod_of(cluster, &addresses);
         match port.at(pod.map(|pod| &**pod)) {
             Some(protocol) => targets.push(Target { addresses, protocol: Some(protocol) }),
-            None => without.push(pod.map_or_else(|| "an address".to_owned(), |pod| format!("pod {}", pod.key))),
+            None => {
+                without.push(pod.map_or_else(|| "an address".to_owned(), |pod| format!("pod {}", pod.key)));
+            }
         }
     }
     let Number::Named(name) = &port.number else { return Ok(targets) };
@@ -233,9 +236,12 @@ fn service_targets(
                     let pod = cluster.pods.get(&key);
                     match target_of(port, pod.map(|pod| &**pod)) {
                         Some(protocol) => {
-                            targets.push(Target { addresses: of_pod(cluster, &key)?, protocol: Some(protocol) });
+                            targets
+                                .push(Target { addresses: of_pod(cluster, &key)?, protocol: Some(protocol) });
                         }
-                        None => notes.push(format!("pod {key} has no port for {} of {name}", service_port(port))),
+                        None => {
+                            notes.push(format!("pod {key} has no port for {} of {name}", service_port(port)));
+                        }
                     }
                 }
             }
@@ -277,9 +283,14 @@ fn slice_targets(cluster: &Cluster, service: &Service, port: &ServicePort) -> Ve
     });
     let mut found = BTreeSet::new();
     for slice in slices {
-        let its = slice.ports.iter().filter(|(name, transport, _)| *name == port.name && *transport == port.transport);
+        let its = slice
+            .ports
+            .iter()
+            .filter(|(name, transport, _)| *name == port.name && *transport == port.transport);
         for (_, transport, number) in its {
-            found.extend(slice.addresses.iter().map(|address| (*address, Protocol::Transport(*transport, *number))));
+            found.extend(
+                slice.addresses.iter().map(|address| (*address, Protocol::Transport(*transport, *number))),
+            );
         }
     }
     let target = |(address, protocol)| Target {
@@ -300,7 +311,8 @@ fn add_sibling(input: &mut Input, from: &Meant, to: &mut Meant) -> Option<String
         return None;
     }
     let cluster = input.compiler.cluster();
-    let taken: BTreeSet<IpAddr> = cluster.pods.values().flat_map(|pod| pod.addresses.iter().copied()).collect();
+    let taken: BTreeSet<IpAddr> =
+        cluster.pods.values().flat_map(|pod| pod.addresses.iter().copied()).collect();
     let mut sibling = Pod::clone(pod);
     sibling.key.name = format!("{}-sibling", pod.key.name).into();
     sibling.node = None;

@@ -93,21 +93,31 @@ fn a_name_is_a_pod_then_a_workload_then_a_service_then_a_node() {
         ("10.1.1.1", "prod", "10.1.1.1 = [10.1.1.1]"),
         ("fd00::1", "prod", "fd00::1 = [fd00::1]"),
     ] {
-        assert_eq!(said(text, namespace), (meant.to_owned(), if text.starts_with("deploy/") {
-            vec!["deploy/web is read as a type and a name; for namespace deploy, write deploy/pod/web".to_owned()]
-        } else {
-            Vec::new()
-        }), "{text}");
+        assert_eq!(
+            said(text, namespace),
+            (
+                meant.to_owned(),
+                if text.starts_with("deploy/") {
+                    vec![
+                        "deploy/web is read as a type and a name; for namespace deploy, write deploy/pod/web"
+                            .to_owned(),
+                    ]
+                } else {
+                    Vec::new()
+                }
+            ),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn what_else_a_name_could_mean_is_said() {
     assert_eq!(said("prod/db", "x").1, ["prod/db is also a service: prod/svc/db"]);
-    assert_eq!(said("10.96.0.3", "x"), (
-        "service prod/front".to_owned(),
-        vec!["10.96.0.3 is an address of service prod/front".to_owned()]
-    ));
+    assert_eq!(
+        said("10.96.0.3", "x"),
+        ("service prod/front".to_owned(), vec!["10.96.0.3 is an address of service prod/front".to_owned()])
+    );
     assert_eq!(said("db", "default").1[0], "db is taken from namespace prod: namespace default has none");
 }
 
@@ -116,8 +126,14 @@ fn a_name_that_means_nothing_or_too_much_is_an_error_that_says_what_would_do() {
     for (text, error) in [
         ("web", "web is in several namespaces, and not in default; expected one of prod/web, test/web"),
         ("prod/wbe", "nothing is called wbe in prod; did you mean prod/web or prod/db?"),
-        ("frnt", "nothing is called frnt in default or any other namespace; expected a pod, workload, service, node or address"),
-        ("prod/both", "both is more than one workload; expected one of prod/deployment/both, prod/statefulset/both"),
+        (
+            "frnt",
+            "nothing is called frnt in default or any other namespace; expected a pod, workload, service, node or address",
+        ),
+        (
+            "prod/both",
+            "both is more than one workload; expected one of prod/deployment/both, prod/statefulset/both",
+        ),
         ("a/b/c/d", "a/b/c/d names nothing; expected NAMESPACE/NAME, TYPE/NAME or an address"),
         ("", " names nothing; expected NAMESPACE/NAME, TYPE/NAME or an address"),
         ("prod/x/y", "x is not a type; expected pod, deployment, service or another of kubectl's"),
@@ -130,7 +146,14 @@ fn a_name_that_means_nothing_or_too_much_is_an_error_that_says_what_would_do() {
 
 #[test]
 fn a_distance_counts_slips() {
-    for (a, b, slips) in [("", "", 0), ("web", "web", 0), ("web", "wb", 1), ("web", "wbe", 2), ("", "abc", 3), ("kitten", "sitting", 3)] {
+    for (a, b, slips) in [
+        ("", "", 0),
+        ("web", "web", 0),
+        ("web", "wb", 1),
+        ("web", "wbe", 2),
+        ("", "abc", 3),
+        ("kitten", "sitting", 3),
+    ] {
         assert_eq!((distance(a, b), distance(b, a)), (slips, slips), "{a} {b}");
     }
 }

@@ -3,8 +3,7 @@
 use policy_compiler::explain::{Place, Side};
 
 /// How it is written.
-pub(super) const FORM: &str =
-    "NAMESPACE/NAME, KIND NAMESPACE/NAME, KIND NAME, each with `rule N` (1 is the first) if it matters, default-deny or no-policy";
+pub(super) const FORM: &str = "NAMESPACE/NAME, KIND NAMESPACE/NAME, KIND NAME, each with `rule N` (1 is the first) if it matters, default-deny or no-policy";
 
 /// What is expected to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +51,9 @@ impl By {
             Self::Policy { rule: Some(number), .. } => side.rule.as_ref().is_some_and(|place| {
                 self.is_at(place) && place.path.ends_with(&format!("[{}]", number.saturating_sub(1)))
             }),
-            Self::Policy { rule: None, .. } => side.rule.iter().chain(&side.isolated_by).any(|place| self.is_at(place)),
+            Self::Policy { rule: None, .. } => {
+                side.rule.iter().chain(&side.isolated_by).any(|place| self.is_at(place))
+            }
         }
     }
 

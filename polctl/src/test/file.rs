@@ -76,7 +76,11 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Suite, Vec<Problem>> {
         reader.problem(1, "", "the file is empty", "a map with `tests`");
     }
     if suite.manifests.is_empty() {
-        suite.manifests.push(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() });
+        suite.manifests.push(if folder.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            folder.to_owned()
+        });
     }
     if reader.problems.is_empty() { Ok(suite) } else { Err(reader.problems) }
 }
@@ -95,7 +99,15 @@ impl Reader {
         let location = Some(self.location(line));
         let object = ObjectRef::cluster(KIND, &self.file);
         let (path, message, expected) = (path.to_owned(), message.into(), expected.to_owned());
-        self.problems.push(Problem { severity: Severity::Error, id: INVALID_TEST, object, path, message, expected, location });
+        self.problems.push(Problem {
+            severity: Severity::Error,
+            id: INVALID_TEST,
+            object,
+            path,
+            message,
+            expected,
+            location,
+        });
     }
 
     fn document(&mut self, node: &Node, folder: &Path, suite: &mut Suite) {
@@ -149,7 +161,9 @@ impl Reader {
             self.field(entry, &path, &mut test);
         }
         if matches!(node.content, Content::Map(_)) {
-            for (field, what) in [("from", "who opens the connection"), ("to", "who is called"), ("expect", "allow or deny")] {
+            for (field, what) in
+                [("from", "who opens the connection"), ("to", "who is called"), ("expect", "allow or deny")]
+            {
                 if node.get(field).is_none() {
                     self.problem(node.line, path, format!("`{field}` is missing"), what);
                 }

@@ -67,7 +67,8 @@ pub(super) fn run(input: &mut Input, test: &Test, namespace: &str) -> Outcome {
     let verdict = if test.allow { "allow" } else { "deny" };
     let expected = test.by.as_ref().map_or_else(|| verdict.to_owned(), |by| format!("{verdict}, by {by}"));
     let title = test.name.clone();
-    let title = title.unwrap_or_else(|| format!("{} -> {}: {verdict}", test.from.join(", "), test.to.join(", ")));
+    let title =
+        title.unwrap_or_else(|| format!("{} -> {}: {verdict}", test.from.join(", "), test.to.join(", ")));
     Outcome { title, location: test.location.clone(), expected, state, cases }
 }
 
@@ -96,7 +97,8 @@ fn judged(compiler: &Compiler, unit: &Unit, test: &Test, cases: &mut Vec<Case>) 
     let Unit { from, to, protocol } = unit;
     match *protocol {
         Some(protocol) => {
-            let connection = Connection { from: from.clone(), to: to.clone(), protocol, http: test.http.clone() };
+            let connection =
+                Connection { from: from.clone(), to: to.clone(), protocol, http: test.http.clone() };
             cases.push(case(unit, protocol.to_string(), &walk(compiler, &connection), test));
         }
         None => {
@@ -111,7 +113,8 @@ fn judged(compiler: &Compiler, unit: &Unit, test: &Test, cases: &mut Vec<Case>) 
 fn case(unit: &Unit, port: String, found: &Explanation, test: &Test) -> Case {
     // Of a denial, the side that denies is what decided; an allowed connection needs both.
     let decisive = |side: &&Side| found.allowed || side.verdict != "allow";
-    let by = test.by.as_ref().is_none_or(|by| found.sides.iter().filter(decisive).any(|side| by.decides(side)));
+    let by =
+        test.by.as_ref().is_none_or(|by| found.sides.iter().filter(decisive).any(|side| by.decides(side)));
     Case {
         from: name(&unit.from),
         to: name(&unit.to),

@@ -53,12 +53,26 @@ fn details(outcome: &Outcome) -> String {
             for case in failed.clone() {
                 put(
                     &mut text,
-                    format_args!("         {}: expected {}, found {}\n", connection(case), outcome.expected, case.verdict),
+                    format_args!(
+                        "         {}: expected {}, found {}\n",
+                        connection(case),
+                        outcome.expected,
+                        case.verdict
+                    ),
                 );
                 for side in &case.sides {
-                    let place = side.location.as_ref().map_or_else(String::new, |place| format!(" ({})", clean(place)));
+                    let place = side
+                        .location
+                        .as_ref()
+                        .map_or_else(String::new, |place| format!(" ({})", clean(place)));
                     let (direction, pod, verdict) = (side.direction, clean(&side.pod), side.verdict);
-                    put(&mut text, format_args!("           {direction} of {pod}: {verdict}, {}{place}\n", clean(&side.by)));
+                    put(
+                        &mut text,
+                        format_args!(
+                            "           {direction} of {pod}: {verdict}, {}{place}\n",
+                            clean(&side.by)
+                        ),
+                    );
                 }
             }
             let (wrong, all) = (failed.count(), outcome.cases.len());
@@ -83,7 +97,8 @@ fn answer(case: &Case) -> String {
     let deciding = case.sides.iter().filter(|side| case.verdict == "allow" || side.verdict != "allow");
     let said: Vec<String> = deciding
         .map(|side| {
-            let place = side.location.as_ref().map_or_else(String::new, |place| format!(" ({})", clean(place)));
+            let place =
+                side.location.as_ref().map_or_else(String::new, |place| format!(" ({})", clean(place)));
             format!("{} {}{place}", side.direction, clean(&side.by))
         })
         .collect();

@@ -23,7 +23,7 @@ impl SetId {
 /// Sets of ports, each known once.
 #[derive(Debug)]
 pub(super) struct Sets {
-    sets: Vec<PortSet>,
+    known: Vec<PortSet>,
     ids: FxHashMap<PortSet, SetId>,
     both: FxHashMap<(SetId, SetId), SetId>,
     either: FxHashMap<(SetId, SetId), SetId>,
@@ -31,18 +31,18 @@ pub(super) struct Sets {
 
 impl Sets {
     pub(super) fn new() -> Self {
-        let sets = vec![PortSet::empty(), PortSet::all()];
-        let ids = sets.iter().cloned().zip([SetId::EMPTY, SetId::ALL]).collect();
-        Self { sets, ids, both: FxHashMap::default(), either: FxHashMap::default() }
+        let known = vec![PortSet::empty(), PortSet::all()];
+        let ids = known.iter().cloned().zip([SetId::EMPTY, SetId::ALL]).collect();
+        Self { known, ids, both: FxHashMap::default(), either: FxHashMap::default() }
     }
 
     pub(super) fn get(&self, id: SetId) -> &PortSet {
-        &self.sets[id.0 as usize]
+        &self.known[id.0 as usize]
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.sets.len()
+        self.known.len()
     }
 
     fn intern(&mut self, set: PortSet) -> SetId {
@@ -50,8 +50,8 @@ impl Sets {
             return *id;
         }
         #[expect(clippy::cast_possible_truncation, reason = "2^32 different sets do not fit into memory")]
-        let id = SetId(self.sets.len() as u32);
-        self.sets.push(set.clone());
+        let id = SetId(self.known.len() as u32);
+        self.known.push(set.clone());
         self.ids.insert(set, id);
         id
     }

@@ -115,7 +115,7 @@ fn outside(
         return Vec::new();
     }
     let mut found: Vec<(AddressRange, PortSet, PortSet)> = Vec::new();
-    for part in AddressRange::refine(old.iter().chain(&new).map(|(range, _)| *range)) {
+    for part in AddressRange::refine(&old.iter().chain(&new).map(|(range, _)| *range)) {
         let at = |ranges: &[(AddressRange, PortSet)]| {
             let covering = ranges.iter().find(|(range, _)| range.contains(part.first()));
             covering.map(|(_, set)| set.clone()).unwrap_or_default()

@@ -115,7 +115,7 @@ impl AddressRange {
     }
 
     /// The smallest parts into which ranges cut each other; sorted, and covering nothing else.
-    pub(super) fn refine(ranges: impl Iterator<Item = Self> + Clone) -> Vec<Self> {
+    pub(super) fn refine(ranges: &(impl Iterator<Item = Self> + Clone)) -> Vec<Self> {
         let mut parts = Vec::new();
         for family in Family::ALL {
             // +1 where a range begins, -1 behind its end; the end of the address space needs no edge.
@@ -225,7 +225,7 @@ mod tests {
         let ranges =
             [range("0.0.0.0", "255.255.255.255"), range("10.0.0.0", "10.0.0.9"), range("fd00::5", "fd00::7")];
         let parts =
-            AddressRange::refine(ranges.into_iter()).iter().map(ToString::to_string).collect::<Vec<_>>();
+            AddressRange::refine(&ranges.into_iter()).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             parts,
             ["0.0.0.0-9.255.255.255", "10.0.0.0-10.0.0.9", "10.0.0.10-255.255.255.255", "fd00::5-fd00::7"]

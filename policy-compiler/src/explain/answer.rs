@@ -152,6 +152,7 @@ pub enum Outcome {
 
 /// What a rule says.
 #[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the JSON that stands for itself")]
 pub struct RuleWalk {
     /// Its place among all rules of the pod and direction; lower is asked first.
     pub rank: u32,

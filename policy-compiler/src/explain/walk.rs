@@ -6,11 +6,12 @@ use datapath::verdict::{Action, Reason, Tier};
 
 use super::answer::{Outcome, Place, RuleWalk, Side, TierWalk, action_name};
 use super::ends::Judged;
+use super::why::PeerMiss;
 use super::{direction_name, miss, verdict_name, why};
 use crate::compiler::Compiler;
 use crate::object::ObjectRef;
 use crate::policy::Rule;
-use crate::rule_set::{Origin, RankedRule, RuleMatch};
+use crate::rule_set::{Origin, RankedRule, RuleMatch, RuleSet};
 
 /// Judges one side and walks it.
 pub(super) fn side(compiler: &Compiler, judged: &Judged<'_>) -> Side {
@@ -77,8 +78,8 @@ fn tiers(compiler: &Compiler, judged: &Judged<'_>, decision: &Decision) -> Vec<T
         return Vec::new();
     }
     let set = compiler.rule_set(&judged.pod.key, judged.direction);
-    let id = set.map_or(RuleSetId::NONE, |set| set.id());
-    let rules = set.map_or(&[][..], |set| set.rules());
+    let id = set.map_or(RuleSetId::NONE, RuleSet::id);
+    let rules = set.map_or(&[][..], RuleSet::rules);
     let identity = compiler.identity(judged.peer.address);
     let mut decided = false;
     let mut walk = |tier| {
@@ -138,7 +139,7 @@ fn rule_walk(
     let Origin::Rule { object, index } = &rule.origin else { return None };
     let written = rule_of(compiler, judged, object, *index)?;
     let misses = if found.peer { Vec::new() } else { why::peers(compiler, judged, written) };
-    let mut why_not: Vec<_> = misses.iter().map(|miss| miss.mismatch()).collect();
+    let mut why_not: Vec<_> = misses.iter().map(PeerMiss::mismatch).collect();
     if !found.port {
         why_not.push(why::ports(judged, written));
     }

@@ -26,9 +26,6 @@ pub const UNUSABLE_VALUE: &str = "unusable-value";
 /// The label by which an `EndpointSlice` names its service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// The label whose value a Deployment appends to its name to name its `ReplicaSet`.
-const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
-
 impl Namespace {
     /// What matters of a namespace.
     pub fn from_api(api: &core::Namespace) -> Self {
@@ -276,22 +273,16 @@ fn named_ports(spec: &core::PodSpec, remarks: &mut Remarks) -> Vec<ContainerPort
     ports
 }
 
-/// The workload as far as the pod alone tells it. A Deployment names its `ReplicaSet` after itself and the template's
-/// hash, which the pod bears as a label; that a Job belongs to a `CronJob` only the Job can tell.
+/// The workload as far as the pod alone tells it: its controller. What made that (the Deployment of a `ReplicaSet`, the
+/// `CronJob` of a Job) only the controller can tell; it is not guessed from names.
 fn workload(metadata: &ObjectMeta) -> Workload {
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let Some(owner) = owner else {
-        return Workload { kind: "Pod".into(), name: name(metadata).into() };
-    };
-    if owner.kind == "ReplicaSet"
-        && let Some(hash) = metadata.labels.as_ref().and_then(|labels| labels.get(TEMPLATE_HASH_LABEL))
-        && let Some(deployment) =
-            owner.name.strip_suffix(hash.as_str()).and_then(|rest| rest.strip_suffix('-'))
-        && !deployment.is_empty()
-    {
-        return Workload { kind: "Deployment".into(), name: deployment.into() };
+    let owners = || metadata.owner_references.iter().flatten();
+    let controller = owners().find(|owner| owner.controller == Some(true));
+    // Some tools drop the flag.
+    match controller.or_else(|| owners().find(|owner| owner.controller.is_none())) {
+        Some(owner) => Workload { kind: owner.kind.as_str().into(), name: owner.name.as_str().into() },
+        None => Workload { kind: "Pod".into(), name: name(metadata).into() },
     }
-    Workload { kind: owner.kind.as_str().into(), name: owner.name.as_str().into() }
 }
 
 fn service_addresses(api: &core::Service, remarks: &mut Remarks) -> BTreeSet<IpAddr> {

@@ -12,7 +12,9 @@ pub(super) const ALLOWS_EVERYTHING: &str = "allows-everything";
 pub(super) fn review(policy: &Policy, found: &mut Vec<Problem>) {
     for direction in Direction::ALL {
         for rule in &policy.block(direction).rules {
-            let Some(whom) = everyone(rule).filter(|_| rule.action == Action::Allow && rule.ports == Ports::Any) else {
+            let Some(whom) =
+                everyone(rule).filter(|_| rule.action == Action::Allow && rule.ports == Ports::Any)
+            else {
                 continue;
             };
             let (from, of) = match direction {
@@ -22,7 +24,9 @@ pub(super) fn review(policy: &Policy, found: &mut Vec<Problem>) {
             // What this tier accepts, nobody below it can close; a NetworkPolicy that opens a pod is often just that.
             let (severity, consequence) = match policy.tier {
                 Tier::Admin => (Severity::Warning, "no NetworkPolicy can restrict it any more".to_owned()),
-                Tier::Namespace => (Severity::Note, format!("no other policy restricts the {of} of these pods")),
+                Tier::Namespace => {
+                    (Severity::Note, format!("no other policy restricts the {of} of these pods"))
+                }
                 Tier::Baseline => (Severity::Note, "which is what holds without any policy".to_owned()),
             };
             let message = format!("this rule allows everything {from} {whom}, on all ports: {consequence}");
@@ -42,7 +46,9 @@ fn everyone(rule: &Rule) -> Option<&'static str> {
     let whole = |v4: bool| {
         peers.iter().any(|peer| match &peer.term {
             PeerTerm::Network(network) => {
-                network.cidr.prefix_len() == 0 && network.except.is_empty() && network.cidr.addr().is_ipv4() == v4
+                network.cidr.prefix_len() == 0
+                    && network.except.is_empty()
+                    && network.cidr.addr().is_ipv4() == v4
             }
             _ => false,
         })

@@ -91,24 +91,40 @@ fn finding(policy: &Policy, pods: &[(&Arc<Pod>, Reach)], dns: &Dns) -> Option<Pr
     let none: Vec<_> = pods.iter().filter(cut_off).collect();
     let half: Vec<_> = pods.iter().filter(partly).collect();
     let whom = dns.describe();
-    let names = |pods: &[&(&Arc<Pod>, Reach)]| listed(pods.iter().map(|(pod, _)| workload(pod)).collect::<BTreeSet<_>>());
+    let names = |pods: &[&(&Arc<Pod>, Reach)]| {
+        listed(pods.iter().map(|(pod, _)| workload(pod)).collect::<BTreeSet<_>>())
+    };
     let open: Vec<_> = none.iter().copied().filter(|(_, reach)| reach.anything).collect();
     let (severity, message) = if none.len() == pods.len() {
         let message = format!("none of the pods that this policy isolates ({}) reaches {whom}", names(&none));
         (Severity::Warning, message)
     } else if !open.is_empty() {
-        (Severity::Warning, format!("of the pods that this policy isolates, {} reach other things, but not {whom}", names(&open)))
+        (
+            Severity::Warning,
+            format!(
+                "of the pods that this policy isolates, {} reach other things, but not {whom}",
+                names(&open)
+            ),
+        )
     } else if !none.is_empty() {
-        (Severity::Note, format!("of the pods that this policy isolates, {} reach nothing, {whom} included", names(&none)))
+        (
+            Severity::Note,
+            format!("of the pods that this policy isolates, {} reach nothing, {whom} included", names(&none)),
+        )
     } else if !half.is_empty() {
-        let lacking = if half.iter().all(|(_, reach)| reach.dns[0]) { "UDP, but not TCP" } else { "TCP, but not UDP" };
-        let message = format!("{} reach {whom} on {lacking}: answers that are too long for UDP need TCP", names(&half));
+        let lacking =
+            if half.iter().all(|(_, reach)| reach.dns[0]) { "UDP, but not TCP" } else { "TCP, but not UDP" };
+        let message =
+            format!("{} reach {whom} on {lacking}: answers that are too long for UDP need TCP", names(&half));
         (Severity::Note, message)
     } else {
         return None;
     };
-    let expected = "an egress rule to the pods k8s-app=kube-dns of namespace kube-system, port 53 on UDP and TCP".to_owned();
-    let (id, path) = (ISOLATED_FROM_DNS, if policy.egress.rules.is_empty() { "spec.policyTypes" } else { "spec.egress" });
+    let expected =
+        "an egress rule to the pods k8s-app=kube-dns of namespace kube-system, port 53 on UDP and TCP"
+            .to_owned();
+    let (id, path) =
+        (ISOLATED_FROM_DNS, if policy.egress.rules.is_empty() { "spec.policyTypes" } else { "spec.egress" });
     Some(Remark { severity, id, path, message, expected }.of(policy))
 }
 
@@ -156,8 +172,12 @@ impl Dns {
             self.servers.iter().any(|server| {
                 server.addresses.iter().any(|&to| {
                     let port = Some((transport, server.ports[index]));
-                    let query =
-                        Query { direction: Direction::Egress, peer: address(to), port, origin: From::Elsewhere };
+                    let query = Query {
+                        direction: Direction::Egress,
+                        peer: address(to),
+                        port,
+                        origin: From::Elsewhere,
+                    };
                     compiler.judge(&pod.key, &query).verdict.is_allow()
                 })
             })

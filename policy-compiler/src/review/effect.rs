@@ -37,7 +37,9 @@ pub(super) fn review(policy: &Policy, selection: &Selection<'_>, found: &mut Vec
     if on_host > 0 {
         let message = match on_host {
             1 => "the one pod that is selected is on the host network, where no policy applies".to_owned(),
-            _ => format!("all {on_host} pods that are selected are on the host network, where no policy applies"),
+            _ => format!(
+                "all {on_host} pods that are selected are on the host network, where no policy applies"
+            ),
         };
         remark(path, message, "pods with addresses of their own");
     } else if finished > 0 {

@@ -44,7 +44,6 @@ pub fn review(compiler: &Compiler) -> Vec<Problem> {
     order::review(compiler, &selection, &mut found);
     dns::review(compiler, &mut found);
     addresses::review(compiler, &mut found);
-    // Last, for it is silent about rules of which the others have said why they match nothing.
     shadowed::review(compiler, &mut found);
     found.sort();
     found.dedup();
@@ -86,14 +85,4 @@ fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::listed;
-
-    #[test]
-    fn long_lists_are_counted() {
-        assert_eq!(listed::<&str>([]), "");
-        assert_eq!(listed(["a"]), "a");
-        assert_eq!(listed(["a", "b", "c", "d"]), "a, b, c and d");
-        assert_eq!(listed(["a", "b", "c", "d", "e"]), "a, b, c and 2 more");
-    }
-}
+mod tests;

@@ -59,7 +59,14 @@ fn nearest<S: Space>(requirement: &Requirement, labels: &[&Labels<S>]) -> (Strin
     }
     // The names of all namespaces are not what anybody chose between.
     let few = values.len() <= 8 && key != NAMESPACE_NAME_LABEL;
-    (if few { format!("{key} with the value {}", values.into_iter().collect::<Vec<_>>().join(" or ")) } else { String::new() }, false)
+    (
+        if few {
+            format!("{key} with the value {}", values.into_iter().collect::<Vec<_>>().join(" or "))
+        } else {
+            String::new()
+        },
+        false,
+    )
 }
 
 /// The one that is spelled most alike, if one is alike enough to be meant.
@@ -122,7 +129,10 @@ mod tests {
             Labels::<OfPod>::new([("app", "web"), ("tier", "front")]),
             Labels::<OfPod>::new([("app", "api"), ("tier", "back")]),
         ];
-        let is = |key: &str, value: &str| Requirement { key: key.into(), condition: Condition::In([value.into()].into()) };
+        let is = |key: &str, value: &str| Requirement {
+            key: key.into(),
+            condition: Condition::In([value.into()].into()),
+        };
         let exists = |key: &str| Requirement { key: key.into(), condition: Condition::Exists };
         let absent = |key: &str| Requirement { key: key.into(), condition: Condition::DoesNotExist };
         for (requirements, lacking, expected) in [

@@ -31,7 +31,8 @@ pub(super) fn review(policy: &Policy, selection: &Selection<'_>, found: &mut Vec
                     Direction::Ingress => "that the policy selects",
                     Direction::Egress => "that the rule leads to",
                 };
-                let protocol = transport.map_or_else(String::new, |of| format!(" for {}", transport_name(of)));
+                let protocol =
+                    transport.map_or_else(String::new, |of| format!(" for {}", transport_name(of)));
                 let (id, severity) = (PORT_NAMED_BY_NO_POD, Severity::Warning);
                 let message = format!(
                     "of the {} {whose}, none has a port named {name:?}{protocol}: this entry matches nothing",
@@ -84,13 +85,18 @@ fn field(policy: &Policy) -> &'static str {
 fn expected(name: &str, transport: Option<Transport>, pods: &[&Arc<Pod>]) -> String {
     let ports = || pods.iter().flat_map(|pod| &pod.ports);
     if let Some(other) = ports().find(|port| *port.name == *name) {
-        return format!("protocol: {}, for which there is a port of that name", transport_name(other.transport));
+        return format!(
+            "protocol: {}, for which there is a port of that name",
+            transport_name(other.transport)
+        );
     }
     let fits = ports().filter(|port| transport.is_none_or(|transport| transport == port.transport));
     let names: BTreeSet<&str> = fits.map(|port| &*port.name).collect();
     match alike(name, names.iter().copied()) {
         Some(near) => near.to_owned(),
-        None if names.is_empty() => "the number of the port, or a name for it in the pod's containers".to_owned(),
+        None if names.is_empty() => {
+            "the number of the port, or a name for it in the pod's containers".to_owned()
+        }
         None => format!("the number of the port, or one of the names that there are: {}", listed(names)),
     }
 }

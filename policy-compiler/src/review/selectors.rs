@@ -63,7 +63,13 @@ impl Nothing {
     fn remark<'a>(&self, path: &'a str, consequence: &str) -> Remark<'a> {
         let Self { severity, message, expected, .. } = self;
         let message = format!("{message}: {consequence}");
-        Remark { severity: *severity, id: SELECTOR_MATCHES_NOTHING, path, message, expected: expected.clone() }
+        Remark {
+            severity: *severity,
+            id: SELECTOR_MATCHES_NOTHING,
+            path,
+            message,
+            expected: expected.clone(),
+        }
     }
 }
 
@@ -92,19 +98,23 @@ fn nothing(pods: &Pods, selection: &Selection<'_>) -> Option<Nothing> {
         return Some(Nothing { severity, expected, ..note(format!("no namespace has {lacking}")) });
     }
     let place = match &namespaces[..] {
-        many if matches!(&pods.namespaces, Namespaces::Matching(all) if all.is_everything()) && many.len() > 1 => {
+        many if matches!(&pods.namespaces, Namespaces::Matching(all) if all.is_everything())
+            && many.len() > 1 =>
+        {
             "in any namespace".to_owned()
         }
         [one] => format!("in namespace {one}"),
         many => format!("in the namespaces {}", listed(many)),
     };
-    let there: Vec<&Pod> = namespaces.iter().flat_map(|name| selection.pods_in(name)).map(|pod| &**pod).collect();
+    let there: Vec<&Pod> =
+        namespaces.iter().flat_map(|name| selection.pods_in(name)).map(|pod| &**pod).collect();
     if there.is_empty() {
         return Some(note(format!("no pod is known {place}")));
     }
     let warning = |message| Nothing { part: Part::Pods, severity: Severity::Warning, ..note(message) };
     if there.iter().any(|pod| pods.pods.matches(&pod.labels)) {
-        let expected = "the addresses of their nodes, for a peer; policy cannot be about them otherwise".to_owned();
+        let expected =
+            "the addresses of their nodes, for a peer; policy cannot be about them otherwise".to_owned();
         let message = format!("all pods {place} that match are on the host network or finished");
         return Some(Nothing { out_of_reach: true, expected, ..warning(message) });
     }

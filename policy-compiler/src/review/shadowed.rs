@@ -1,4 +1,5 @@
-//! Rules that never decide: nothing is left for them by others, or they match nothing to begin with.
+//! Rules that never decide, because others leave nothing for them. (Of rules that match nothing to begin with, `selectors`
+//! and `ports` say why.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,9 +20,6 @@ pub(super) const SHADOWED_RULE: &str = "shadowed-rule";
 /// The id of findings about a rule of a NetworkPolicy that the Admin tier always forestalls.
 pub(super) const ADMIN_OVERRIDES: &str = "admin-overrides";
 
-/// The id of the warning about a rule that matches nothing, when no other finding says why.
-pub(super) const RULE_MATCHES_NOTHING: &str = "rule-matches-nothing";
-
 /// A rule, by its object, its direction and its index there.
 type Key = (ObjectRef, Direction, usize);
 
@@ -38,31 +36,18 @@ struct Fate {
 }
 
 pub(super) fn review(compiler: &Compiler, found: &mut Vec<Problem>) {
-    let explained: Vec<(ObjectRef, String)> =
-        found.iter().map(|problem| (problem.object.clone(), problem.path.clone())).collect();
     for ((object, direction, index), fate) in fates(compiler) {
         let Some(policy) = compiler.policy(&object) else { continue };
         let Some(rule) = policy.block(direction).rules.get(index) else { continue };
         if !fate.matches {
-            let here = |(of, path): &(ObjectRef, String)| {
-                let within = path.strip_prefix(&*rule.path);
-                *of == object && within.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-            };
-            if !explained.iter().any(here) && !has_domains(rule) {
-                found.push(matches_nothing(policy, rule));
-            }
-        } else if !fate.is_needed {
+            continue;
+        }
+        if !fate.is_needed {
             found.push(shadowed(compiler, policy, rule, &fate.shadowed_by));
         } else if policy.tier == Tier::Namespace && !fate.is_asked {
             found.push(overridden(compiler, policy, rule, &fate.overridden_by));
         }
     }
-}
-
-/// Lowering has already said of these that they match nothing yet.
-fn has_domains(rule: &Rule) -> bool {
-    use crate::policy::{PeerTerm, Peers};
-    matches!(&rule.peers, Peers::AnyOf(peers) if peers.iter().any(|peer| matches!(peer.term, PeerTerm::Domain(_))))
 }
 
 /// The rule sets of all endpoints, each once.
@@ -105,7 +90,8 @@ fn key(set: &RuleSet, rank: u32) -> Option<Key> {
 /// In the tiers with an order the first rule that matches does the work of all.
 fn ordered_tiers(set: &RuleSet, cell: &cells::Matching, fates: &mut BTreeMap<Key, Fate>) {
     let admin = cell[Tier::Admin as usize].first().copied();
-    let decides = |rank: &u32| set.rules().get(*rank as usize).is_some_and(|rule| rule.action != Action::Pass);
+    let decides =
+        |rank: &u32| set.rules().get(*rank as usize).is_some_and(|rule| rule.action != Action::Pass);
     let overrider = admin.filter(decides).and_then(|rank| key(set, rank));
     for tier in Tier::ALL {
         let ranks = &cell[tier as usize];
@@ -131,11 +117,15 @@ fn ordered_tiers(set: &RuleSet, cell: &cells::Matching, fates: &mut BTreeMap<Key
 
 /// Rules of NetworkPolicies add up: one is redundant if in every cell another one that is not redundant matches too. Of
 /// two that do the same work the later one is called redundant, by object and index.
-fn additive_tier(sets: &[(&RuleSet, BTreeSet<cells::Matching>)], fates: &mut BTreeMap<Key, Fate>) -> BTreeSet<Key> {
+fn additive_tier(
+    sets: &[(&RuleSet, BTreeSet<cells::Matching>)],
+    fates: &mut BTreeMap<Key, Fate>,
+) -> BTreeSet<Key> {
     let mut by_rule = BTreeMap::<Key, BTreeSet<Arc<BTreeSet<Key>>>>::new();
     for (set, matching) in sets {
         for cell in matching {
-            let keys: BTreeSet<Key> = cell[Tier::Namespace as usize].iter().filter_map(|&rank| key(set, rank)).collect();
+            let keys: BTreeSet<Key> =
+                cell[Tier::Namespace as usize].iter().filter_map(|&rank| key(set, rank)).collect();
             let keys = Arc::new(keys);
             for rule in &*keys {
                 by_rule.entry(rule.clone()).or_default().insert(Arc::clone(&keys));
@@ -144,7 +134,8 @@ fn additive_tier(sets: &[(&RuleSet, BTreeSet<cells::Matching>)], fates: &mut BTr
     }
     let mut redundant = BTreeSet::new();
     for (rule, cells) in by_rule.iter().rev() {
-        let others_do_it = |cell: &Arc<BTreeSet<Key>>| cell.iter().any(|other| other != rule && !redundant.contains(other));
+        let others_do_it =
+            |cell: &Arc<BTreeSet<Key>>| cell.iter().any(|other| other != rule && !redundant.contains(other));
         if cells.iter().all(others_do_it) {
             redundant.insert(rule.clone());
         } else if let Some(fate) = fates.get_mut(rule) {
@@ -196,10 +187,14 @@ fn shadowed(compiler: &Compiler, policy: &Policy, rule: &Rule, by: &BTreeSet<Key
     let (severity, message, expected) = if policy.tier == Tier::Namespace {
         (Severity::Note, format!("all that this rule allows is allowed by {names} too"), "")
     } else if contradicts {
-        let message = format!("this rule never decides: whatever it matches, {names} matches first, with another action");
+        let message = format!(
+            "this rule never decides: whatever it matches, {names} matches first, with another action"
+        );
         (Severity::Warning, message, "this rule before that one, or without it")
     } else {
-        let message = format!("this rule never decides: whatever it matches, {names} matches first, with the same action");
+        let message = format!(
+            "this rule never decides: whatever it matches, {names} matches first, with the same action"
+        );
         (Severity::Note, message, "")
     };
     let (id, path, expected) = (SHADOWED_RULE, &*rule.path, expected.to_owned());
@@ -210,17 +205,16 @@ fn overridden(compiler: &Compiler, policy: &Policy, rule: &Rule, by: &BTreeSet<K
     let denies = actions(compiler, by).iter().any(|action| matches!(action, Action::Deny | Action::Reject));
     let names = named(compiler, by);
     let (severity, message) = if denies {
-        (Severity::Warning, format!("this rule allows nothing that the Admin tier leaves to it: {names} decides before"))
+        (
+            Severity::Warning,
+            format!("this rule allows nothing that the Admin tier leaves to it: {names} decides before"),
+        )
     } else {
-        (Severity::Note, format!("all that this rule allows is already allowed in the Admin tier, by {names}"))
+        (
+            Severity::Note,
+            format!("all that this rule allows is already allowed in the Admin tier, by {names}"),
+        )
     };
     let (id, path, expected) = (ADMIN_OVERRIDES, &*rule.path, String::new());
-    Remark { severity, id, path, message, expected }.of(policy)
-}
-
-fn matches_nothing(policy: &Policy, rule: &Rule) -> Problem {
-    let message = "no peer and no port are left that this rule matches".to_owned();
-    let expected = "peers that are not all excepted, and ports that these peers have".to_owned();
-    let (severity, id, path) = (Severity::Warning, RULE_MATCHES_NOTHING, &*rule.path);
     Remark { severity, id, path, message, expected }.of(policy)
 }

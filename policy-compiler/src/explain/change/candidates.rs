@@ -38,7 +38,7 @@ pub(super) fn all(compiler: &Compiler, judged: &Judged<'_>, side: &Side) -> Vec<
             (true, false) => found.extend(shop.add_port(rule)),
             (false, true) => {
                 found.extend(shop.add_peer(rule));
-                found.extend(rule.misses.iter().flat_map(|miss| shop.add_labels(rule, miss)));
+                found.extend(rule.misses.iter().filter_map(|miss| shop.add_labels(rule, miss)));
             }
             _ => {}
         }
@@ -93,7 +93,7 @@ impl Workshop<'_> {
         let edited = self.block(&mut policy).rules.get_mut(rule.index)?;
         let has_names = matches!(&edited.ports, Ports::AnyOf(ports)
             if ports.iter().any(|port| matches!(port.term, PortTerm::Named { .. })));
-        if dialect != Dialect::NetworkPolicy && has_names && matches!(term, PeerTerm::Network(_)) {
+        if dialect != Dialect::Network && has_names && matches!(term, PeerTerm::Network(_)) {
             // Refused by the API: an address has no named ports.
             return None;
         }
@@ -201,7 +201,7 @@ impl Workshop<'_> {
     /// is offered last.
     fn new_policy(&self) -> Option<Candidate> {
         let (pod, direction) = (self.judged.pod, self.judged.direction);
-        let dialect = Dialect::NetworkPolicy;
+        let dialect = Dialect::Network;
         let peer = self.peer(dialect, Some(&pod.key.namespace))?;
         let port = self.port(dialect);
         let labels = stable_labels(pod);

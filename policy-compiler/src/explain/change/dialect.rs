@@ -14,10 +14,12 @@ use crate::policy::{Namespaces, Network, PeerTerm, Pods, Policy, PortTerm};
 /// A kind of policy, as far as writing it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
-    NetworkPolicy,
-    ClusterNetworkPolicy,
-    /// And `BaselineAdminNetworkPolicy`.
-    AdminNetworkPolicy,
+    /// `NetworkPolicy`
+    Network,
+    /// `ClusterNetworkPolicy`
+    Cluster,
+    /// `AdminNetworkPolicy` and `BaselineAdminNetworkPolicy`
+    Admin,
 }
 
 /// Something lowered and the same as it is written.
@@ -43,9 +45,9 @@ const VOLATILE: &[&str] = &[
 impl Dialect {
     pub(super) fn of(policy: &Policy) -> Option<Self> {
         match &*policy.object.kind {
-            "NetworkPolicy" => Some(Self::NetworkPolicy),
-            "ClusterNetworkPolicy" => Some(Self::ClusterNetworkPolicy),
-            "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy" => Some(Self::AdminNetworkPolicy),
+            "NetworkPolicy" => Some(Self::Network),
+            "ClusterNetworkPolicy" => Some(Self::Cluster),
+            "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy" => Some(Self::Admin),
             _ => None,
         }
     }
@@ -53,17 +55,17 @@ impl Dialect {
     /// The most rules of a direction, and the most peers or ports of a rule.
     pub(super) const fn most(self) -> (usize, usize) {
         match self {
-            Self::NetworkPolicy => (usize::MAX, usize::MAX),
-            Self::ClusterNetworkPolicy => (25, 25),
-            Self::AdminNetworkPolicy => (100, 100),
+            Self::Network => (usize::MAX, usize::MAX),
+            Self::Cluster => (25, 25),
+            Self::Admin => (100, 100),
         }
     }
 
     /// The name of a rule's list of ports.
     pub(super) const fn ports(self) -> &'static str {
         match self {
-            Self::NetworkPolicy | Self::AdminNetworkPolicy => "ports",
-            Self::ClusterNetworkPolicy => "protocols",
+            Self::Network | Self::Admin => "ports",
+            Self::Cluster => "protocols",
         }
     }
 
@@ -71,13 +73,13 @@ impl Dialect {
     pub(super) fn port(self, transport: Transport, port: u16) -> Written<PortTerm> {
         let name = transport_name(transport);
         let value = match self {
-            Self::NetworkPolicy => json!({"port": port, "protocol": name}),
-            Self::ClusterNetworkPolicy => {
+            Self::Network => json!({"port": port, "protocol": name}),
+            Self::Cluster => {
                 // A computed key: `json!` wants literal ones.
                 let field = name.to_ascii_lowercase();
                 Value::Object(Map::from_iter([(field, json!({"destinationPort": {"number": port}}))]))
             }
-            Self::AdminNetworkPolicy => json!({"portNumber": {"port": port, "protocol": name}}),
+            Self::Admin => json!({"portNumber": {"port": port, "protocol": name}}),
         };
         Written { term: PortTerm::Range { transport, first: port, last: port }, value }
     }
@@ -86,7 +88,7 @@ impl Dialect {
     pub(super) fn pods(self, pod: &Pod, own: Option<&Arc<str>>) -> Written<PeerTerm> {
         let stable: Vec<(Arc<str>, Arc<str>)> =
             pod.labels.pairs().filter(|(key, _)| !VOLATILE.contains(&&**key)).collect();
-        let is_own = self == Self::NetworkPolicy && own == Some(&pod.key.namespace);
+        let is_own = self == Self::Network && own == Some(&pod.key.namespace);
         let namespaces = if is_own {
             Namespaces::Named(Arc::clone(&pod.key.namespace))
         } else {
@@ -96,11 +98,11 @@ impl Dialect {
         let in_namespace = json!({"matchLabels": {NAMESPACE_NAME_LABEL: &*pod.key.namespace}});
         let with_labels = selector_value(&stable);
         let value = match self {
-            Self::NetworkPolicy if is_own => json!({"podSelector": with_labels}),
+            Self::Network if is_own => json!({"podSelector": with_labels}),
             // In a namespace of its own, a peer without podSelector means all its pods.
-            Self::NetworkPolicy if stable.is_empty() => json!({"namespaceSelector": in_namespace}),
-            Self::NetworkPolicy => json!({"namespaceSelector": in_namespace, "podSelector": with_labels}),
-            Self::ClusterNetworkPolicy | Self::AdminNetworkPolicy => {
+            Self::Network if stable.is_empty() => json!({"namespaceSelector": in_namespace}),
+            Self::Network => json!({"namespaceSelector": in_namespace, "podSelector": with_labels}),
+            Self::Cluster | Self::Admin => {
                 json!({"pods": {"namespaceSelector": in_namespace, "podSelector": with_labels}})
             }
         };
@@ -115,7 +117,7 @@ impl Dialect {
     ) -> Option<Written<PeerTerm>> {
         let cidr = IpNet::from(address);
         let value = match (self, direction) {
-            (Self::NetworkPolicy, _) => json!({"ipBlock": {"cidr": cidr.to_string()}}),
+            (Self::Network, _) => json!({"ipBlock": {"cidr": cidr.to_string()}}),
             (_, Direction::Egress) => json!({"networks": [cidr.to_string()]}),
             (_, Direction::Ingress) => return None,
         };
@@ -126,11 +128,11 @@ impl Dialect {
     pub(super) fn rule(self, direction: Direction, peer: &Value, port: Option<&Value>) -> Value {
         let mut rule = Map::new();
         match self {
-            Self::NetworkPolicy => {}
-            Self::ClusterNetworkPolicy => {
+            Self::Network => {}
+            Self::Cluster => {
                 rule.insert("action".to_owned(), "Accept".into());
             }
-            Self::AdminNetworkPolicy => {
+            Self::Admin => {
                 rule.insert("action".to_owned(), "Allow".into());
             }
         }

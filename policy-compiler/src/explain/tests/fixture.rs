@@ -119,7 +119,7 @@ impl World {
             }
             None => (&*place.path, None),
         };
-        let pointer = format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', ""));
+        let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
         if object.pointer(&pointer).is_none() {
             let field = path.strip_prefix("spec.").unwrap();
             object["spec"][field] = json!([]);
@@ -169,6 +169,7 @@ pub(super) fn named(name: &str, transport: Transport, port: u16) -> ContainerPor
     ContainerPort { name: name.into(), transport, port }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "written beside a literal, a `&` says nothing")]
 pub(super) fn network_policy(name: &str, spec: Value) -> Value {
     let (namespace, name) = name.split_once('/').unwrap();
     json!({
