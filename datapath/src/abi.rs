@@ -465,7 +465,7 @@ mod tests {
             RuleRow::new([Slot::new(2, Action::Deny).unwrap(), Slot::EMPTY, Slot::EMPTY]).with_class(53);
         assert_eq!(
             (key.identity.0, key.rest, row.slots[0].0, row.class),
-            (9, 5 << 18 | 1 << 16 | 53, 0x22, 1 << 16 | 53)
+            (9, 5 << 18 | 1 << 16 | 0x35, 0x22, 0x1_0035)
         );
         let numbers = [Action::Allow, Action::Deny, Action::Pass, Action::Reject].map(|action| action as u8);
         assert_eq!((numbers, RuleSetId::HOLD.0), ([1, 2, 3, 4], (1 << 46) - 1));

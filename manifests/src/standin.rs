@@ -59,7 +59,7 @@ impl<'a> Workloads<'a> {
     pub(crate) fn adopt(&mut self, pod: &mut Pod, metadata: &ObjectMeta) {
         let Some(owner) = controller(metadata) else { return };
         let owner = WorkloadKey { namespace: pod.key.namespace.clone(), name: owner.name, kind: owner.kind };
-        if self.known.contains_key(&owner) || &*owner.kind == "Job" {
+        if self.known.contains_key(&owner) {
             let top = self.climb(owner.clone());
             pod.workload = Workload { kind: top.kind, name: top.name };
         }
@@ -74,29 +74,11 @@ impl<'a> Workloads<'a> {
             if !matches!(&*key.kind, "ReplicaSet" | "Job") {
                 break;
             }
-            let owner = match self.known.get(&key) {
-                Some((_, manifest)) => controller(&manifest.metadata),
-                None => self.cron_job(&key),
-            };
+            let owner = self.known.get(&key).and_then(|(_, manifest)| controller(&manifest.metadata));
             let Some(Workload { kind, name }) = owner else { break };
             key = WorkloadKey { namespace: key.namespace, name, kind };
         }
         key
-    }
-
-    /// A `CronJob` names its jobs after itself and the minute; the job itself may be missing in the input.
-    fn cron_job(&self, job: &WorkloadKey) -> Option<Workload> {
-        let (name, minute) = job.name.rsplit_once('-')?;
-        if job.kind.as_ref() != "Job" || minute.is_empty() || !minute.bytes().all(|c| c.is_ascii_digit()) {
-            return None;
-        }
-        let owner = Workload { kind: "CronJob".into(), name: name.into() };
-        let key = WorkloadKey {
-            namespace: job.namespace.clone(),
-            name: owner.name.clone(),
-            kind: owner.kind.clone(),
-        };
-        self.known.contains_key(&key).then_some(owner)
     }
 
     /// One pod for each workload that has none, in a name that no pod has.
@@ -137,8 +119,11 @@ impl<'a> Workloads<'a> {
     }
 }
 
+/// What made an object. As in [`Pod::from_api`], an owner without the flag will do: some tools drop it.
 fn controller(metadata: &ObjectMeta) -> Option<Workload> {
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    let owners = || metadata.owner_references.iter().flatten();
+    let flagged = owners().find(|owner| owner.controller == Some(true));
+    let owner = flagged.or_else(|| owners().find(|owner| owner.controller.is_none()))?;
     Some(Workload { kind: owner.kind.as_str().into(), name: owner.name.as_str().into() })
 }
 

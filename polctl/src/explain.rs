@@ -5,7 +5,6 @@
 //! ```
 
 pub(crate) mod ask;
-pub(crate) mod clean;
 mod group;
 mod text;
 pub(crate) mod units;
@@ -90,7 +89,7 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
         Output::Text => print::stdout(&text::text(&answers))?,
         Output::Json => {
             let json = serde_json::to_string_pretty(&answers)?;
-            print::stdout(&format!("{}\n", clean::clean_json(&json)))?;
+            print::stdout(&format!("{}\n", crate::clean::clean_json(&json)))?;
         }
     }
     Ok(if answers.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -12,6 +12,8 @@ use policy_compiler::lower::lower;
 use policy_compiler::object::{PodKey, Source};
 use policy_compiler::problem::{Problem, Severity};
 
+use crate::clean::clean;
+
 /// Where manifests come from.
 #[derive(Debug, Clone, clap::Args)]
 // Every verb has an `Args` of its own around this one, and groups are named after types.
@@ -68,7 +70,7 @@ impl Input {
     pub(crate) fn accepted(&self) -> bool {
         let mut accepted = true;
         for problem in self.errors() {
-            anstream::eprintln!("error: {problem}");
+            anstream::eprintln!("error: {}", clean(&problem.to_string()));
             accepted = false;
         }
         accepted

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod clean;
 mod connectivity;
 mod diff;
 mod explain;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use policy_compiler::facts::{Cluster, Phase, Pod, Service};
 use policy_compiler::object::PodKey;
 
-use crate::explain::clean::clean;
+use crate::clean::clean;
 
 /// What a name means, and what has to be said about that.
 #[derive(Debug, PartialEq)]

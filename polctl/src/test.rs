@@ -64,7 +64,9 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
         match file::read(path)? {
             Ok(suite) => suites.push(suite),
             Err(problems) => {
-                problems.iter().for_each(|problem| anstream::eprintln!("error: {}", crate::explain::clean::clean(&problem.to_string())));
+                problems.iter().for_each(|problem| {
+                    anstream::eprintln!("error: {}", crate::clean::clean(&problem.to_string()))
+                });
                 invalid += problems.len();
             }
         }
@@ -101,7 +103,10 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
 
 fn load(filename: Vec<PathBuf>) -> anyhow::Result<Input> {
     let input = Input::load(&input::Args { filename });
-    anyhow::ensure!(input.accepted(), "some objects are refused, so that what they would allow or deny cannot be said");
+    anyhow::ensure!(
+        input.accepted(),
+        "some objects are refused, so that what they would allow or deny cannot be said"
+    );
     Ok(input)
 }
 

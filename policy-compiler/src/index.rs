@@ -42,7 +42,7 @@ impl<T: Clone + Ord + Hash> SelectorIndex<T> {
     pub(crate) fn insert(&mut self, pods: &Pods, item: &T) {
         match &pods.namespaces {
             Namespaces::Named(name) => {
-                self.named.entry(Arc::clone(name)).or_default().insert(&pods.pods, item)
+                self.named.entry(Arc::clone(name)).or_default().insert(&pods.pods, item);
             }
             Namespaces::Matching(selector) => {
                 self.matching.entry(selector.clone()).or_default().insert(&pods.pods, item);

@@ -241,7 +241,9 @@ impl RuleSet {
                     }
                 }
             }
-            by.into_iter().for_each(|term| self.by_term.entry(term).or_default().push(rank));
+            for term in by {
+                self.by_term.entry(term).or_default().push(rank);
+            }
         }
         self.rules = rules;
         for (classes, ranges) in self.classes.iter_mut().zip(specific) {

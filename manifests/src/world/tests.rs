@@ -104,14 +104,20 @@ fn a_workload_with_pods_or_with_an_owner_in_the_input_has_no_stand_in() {
 }
 
 #[test]
-fn a_pod_of_a_cron_job_belongs_to_it_with_or_without_its_job() {
+fn a_pod_of_a_cron_job_belongs_to_it_if_the_job_says_so() {
     let cron = owned("CronJob", "backup", "", "");
     let job = owned("Job", "backup-28", "CronJob", "backup");
     let pod = owned("Pod", "backup-28-x", "Job", "backup-28");
     assert_eq!(workloads(&cron), ["default/backup of CronJob backup"]);
     assert_eq!(workloads(&format!("{cron}{job}{pod}")), ["default/backup-28-x of CronJob backup"]);
-    assert_eq!(workloads(&format!("{cron}{pod}")), ["default/backup-28-x of CronJob backup"]);
     assert_eq!(workloads(&pod), ["default/backup-28-x of Job backup-28"]);
+}
+
+#[test]
+fn an_owner_without_the_controller_flag_will_do() {
+    let set = owned("StatefulSet", "db", "", "");
+    let pod = owned("Pod", "db-0", "StatefulSet", "db").replace(", controller: true", "");
+    assert_eq!(workloads(&format!("{set}{pod}")), ["default/db-0 of StatefulSet db"]);
 }
 
 #[test]

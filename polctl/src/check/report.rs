@@ -7,7 +7,7 @@ use owo_colors::{OwoColorize, Style};
 use policy_compiler::problem::{Problem, Severity};
 use serde::Serialize;
 
-use crate::explain::clean::{clean, clean_json};
+use crate::clean::{clean, clean_json};
 
 /// Grouped by file, with a last line that counts.
 pub(super) fn text(problems: &[Problem], policies: usize) -> String {

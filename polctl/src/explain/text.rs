@@ -8,8 +8,8 @@ use policy_compiler::explain::{
     Change, Direction, Explanation, Mismatch, Outcome, Part, Place, RuleWalk, Side, TierWalk,
 };
 
-use super::clean::clean;
 use super::group::{Answer, Answers};
+use crate::clean::clean;
 
 /// How many pairs are named.
 const MOST_PAIRS: usize = 5;

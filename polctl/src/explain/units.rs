@@ -11,7 +11,7 @@ use policy_compiler::facts::{Cluster, Pod, Service, ServicePort, TargetPort};
 use policy_compiler::object::PodKey;
 
 use super::ask::{Number, Port};
-use super::clean::clean;
+use crate::clean::clean;
 use crate::input::Input;
 use crate::party::{Found, Meant, backends};
 

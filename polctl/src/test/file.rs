@@ -123,7 +123,9 @@ impl Reader {
                 }
                 "manifests" => {
                     let paths = self.texts(value, "manifests");
-                    suite.manifests.extend(paths.into_iter().map(|(path, _)| folder.join(path)));
+                    // Without the `.` of `manifests: [.]`, which would show in every place.
+                    let paths = paths.into_iter().map(|(path, _)| folder.join(path).components().collect());
+                    suite.manifests.extend::<Vec<PathBuf>>(paths.collect());
                 }
                 "tests" => {
                     let Content::Seq(items) = &value.content else {

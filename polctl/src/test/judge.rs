@@ -1,5 +1,6 @@
 //! Tests to outcomes. Who is meant and what is decided are `explain`'s business; here it is only compared.
 
+use datapath::verdict::Reason;
 use policy_compiler::compiler::Compiler;
 use policy_compiler::explain::{Connection, Explanation, Party, Place, Side, ports, walk};
 use policy_compiler::object::Location;
@@ -132,6 +133,7 @@ fn said(side: &Side) -> Said {
             let names: Vec<String> = std::iter::once(first).chain(rest).map(Place::object_name).collect();
             (format!("default deny of {}", names.join(", ")), Some(first))
         }
+        (None, []) if side.reason == Reason::NoPolicy.name() => ("no policy".to_owned(), None),
         (None, []) => (side.summary.clone(), None),
     };
     Said {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Ran;
 use super::judge::{Case, Outcome, State};
-use crate::explain::clean::{clean, clean_json};
+use crate::clean::{clean, clean_json};
 
 pub(super) fn text(ran: &[Ran]) -> String {
     let mut text = String::new();

@@ -60,7 +60,8 @@ impl Endpoints {
         let id = known.unwrap_or_else(|| {
             let free =
                 |id: &RuleSetId| !id.is_none() && *id != RuleSetId::HOLD && !self.rule_sets.contains_key(id);
-            let numbers = (0..).map(|attempt| RuleSetId::new(number(content, attempt, RuleSetId::BITS)));
+            let numbers =
+                (0..=u32::MAX).map(|attempt| RuleSetId::new(number(content, attempt, RuleSetId::BITS)));
             let id = numbers.into_iter().find(free).unwrap_or(RuleSetId::HOLD);
             self.ids.insert(content, id);
             came.insert(id);

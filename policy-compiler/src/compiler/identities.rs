@@ -43,7 +43,7 @@ impl Identities {
         digests.sort_unstable();
         let content = digest(&digests);
         let free = |identity: &Identity| !identity.is_none() && !self.states.contains_key(identity);
-        let identity = (0..).map(|attempt| Identity::new(number(content, attempt, 64))).find(free);
+        let identity = (0..=u32::MAX).map(|attempt| Identity::new(number(content, attempt, 64))).find(free);
         let identity = identity.unwrap_or_default();
         let shared: Arc<[TermId]> = of.into();
         for &term in of {

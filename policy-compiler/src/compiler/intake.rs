@@ -116,7 +116,7 @@ impl Compiler {
         match event {
             Event::Namespace(namespace) => self.take_namespace(namespace, dirty),
             Event::NamespaceGone(name) => self.namespace_gone(&name, dirty),
-            Event::Pod(pod) => self.take_pod(Arc::from(pod), dirty),
+            Event::Pod(pod) => self.take_pod(&Arc::from(pod), dirty),
             Event::PodGone { key, uid } => self.pod_gone(&key, uid.as_deref(), dirty),
             Event::Node(node) => self.take_node(node, dirty),
             Event::NodeGone(name) => self.node_gone(&name, dirty),
@@ -182,14 +182,14 @@ impl Compiler {
         self.forget_if_empty(name, dirty);
     }
 
-    fn take_pod(&mut self, pod: Arc<Pod>, dirty: &mut Dirty) {
-        if let Some(before) = self.cluster.pods.insert(pod.key.clone(), Arc::clone(&pod)) {
+    fn take_pod(&mut self, pod: &Arc<Pod>, dirty: &mut Dirty) {
+        if let Some(before) = self.cluster.pods.insert(pod.key.clone(), Arc::clone(pod)) {
             self.peers.disclaim(&before, dirty);
         } else {
             let labels = || self.cluster.namespace_labels(&pod.key.namespace);
             self.populated.add_pod(&pod.key.namespace, labels);
         }
-        self.peers.claim(&pod, dirty);
+        self.peers.claim(pod, dirty);
         dirty.pods.insert(pod.key.clone());
     }
 

@@ -11,8 +11,11 @@ use crate::labels::{Condition, Labels, OfNamespace, Selector};
 #[derive(Debug, Default)]
 pub(super) struct Populated {
     known: BTreeMap<Arc<str>, Namespace>,
-    by_pair: FxHashMap<(Arc<str>, Arc<str>), BTreeSet<Arc<str>>>,
+    by_pair: FxHashMap<Pair, BTreeSet<Arc<str>>>,
 }
+
+/// Key and value of a label.
+type Pair = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct Namespace {

@@ -192,7 +192,9 @@ impl Pod {
 impl Cluster {
     /// The labels of a namespace, known or not.
     pub fn namespace_labels(&self, name: &str) -> Labels<OfNamespace> {
-        self.namespaces.get(name).map_or_else(|| Namespace::new(name, [], false).labels, |known| known.labels.clone())
+        self.namespaces
+            .get(name)
+            .map_or_else(|| Namespace::new(name, [], false).labels, |known| known.labels.clone())
     }
 }
 

@@ -13,13 +13,13 @@ use crate::facts::{Cluster, Pod};
 use crate::object::ObjectRef;
 use crate::policy::Policy;
 use crate::problem::{Problem, Severity};
-use crate::rule_set::Origin;
+use crate::rule_set::{Origin, RuleSet};
 use crate::tables::address;
 
 /// The id of findings about pods that are isolated from DNS.
 pub(super) const ISOLATED_FROM_DNS: &str = "isolated-from-dns";
 
-/// How the cluster's DNS is found: CoreDNS kept the label of what it replaced, and everything else relies on that.
+/// How the cluster's DNS is found: `CoreDNS` kept the label of what it replaced, and everything else relies on that.
 const DNS_NAMESPACE: &str = "kube-system";
 const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 const DNS_PORT: u16 = 53;
@@ -76,9 +76,11 @@ fn sizes(compiler: &Compiler) -> BTreeMap<ObjectRef, usize> {
     let mut sizes = BTreeMap::new();
     for endpoint in compiler.tables().endpoints.values() {
         let set = compiler.rule_set_by_id(endpoint.rule_set(Direction::Egress));
-        for rule in set.into_iter().flat_map(|set| set.rules()) {
+        for rule in set.map(RuleSet::rules).unwrap_or_default() {
             if let Origin::Isolation { policies } = &rule.origin {
-                policies.iter().for_each(|policy| *sizes.entry(policy.clone()).or_default() += 1);
+                for policy in policies {
+                    *sizes.entry(policy.clone()).or_default() += 1;
+                }
             }
         }
     }

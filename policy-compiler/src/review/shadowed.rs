@@ -115,7 +115,7 @@ fn ordered_tiers(set: &RuleSet, cell: &cells::Matching, fates: &mut BTreeMap<Key
     }
 }
 
-/// Rules of NetworkPolicies add up: one is redundant if in every cell another one that is not redundant matches too. Of
+/// Rules of `NetworkPolicy` objects add up: one is redundant if in every cell another one that is not redundant matches too. Of
 /// two that do the same work the later one is called redundant, by object and index.
 fn additive_tier(
     sets: &[(&RuleSet, BTreeSet<cells::Matching>)],

@@ -49,7 +49,7 @@ pub(super) fn cluster(pods: impl IntoIterator<Item = Pod>) -> Cluster {
 }
 
 /// A NetworkPolicy `prod/name`.
-pub(super) fn network_policy(name: &str, spec: Value) -> PolicyObject {
+pub(super) fn network_policy(name: &str, spec: &Value) -> PolicyObject {
     let metadata = serde_json::json!({"name": name, "namespace": "prod"});
     PolicyObject::NetworkPolicy(
         serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": spec})).unwrap(),
@@ -57,7 +57,7 @@ pub(super) fn network_policy(name: &str, spec: Value) -> PolicyObject {
 }
 
 /// A `ClusterNetworkPolicy`.
-pub(super) fn cluster_policy(name: &str, spec: Value) -> PolicyObject {
+pub(super) fn cluster_policy(name: &str, spec: &Value) -> PolicyObject {
     let object = serde_json::json!({"metadata": {"name": name}, "spec": spec});
     PolicyObject::ClusterNetworkPolicy(serde_json::from_value(object).unwrap())
 }

@@ -33,20 +33,20 @@ fn a_policy_without_faults_gets_no_remark() {
         "podSelector": app("api"),
         "ingress": [{"from": [{"podSelector": app("web")}], "ports": [{"port": "http"}]}],
     });
-    assert_eq!(found(&shop(), &[network_policy("api", spec)]), Vec::<String>::new());
+    assert_eq!(found(&shop(), &[network_policy("api", &spec)]), Vec::<String>::new());
 }
 
 #[test]
 fn a_selector_that_finds_nothing_is_named_with_what_comes_near() {
     let peer = |selector| {
         let from = json!([selector]);
-        network_policy("p", json!({"podSelector": app("api"), "ingress": [{"from": from}]}))
+        network_policy("p", &json!({"podSelector": app("api"), "ingress": [{"from": from}]}))
     };
     let unknown = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}});
     let misspelt = json!({"namespaceSelector": {"matchLabels": {"team": "prd"}}, "podSelector": app("web")});
     for (policy, expected) in [
         (
-            network_policy("p", json!({"podSelector": app("wbe")})),
+            network_policy("p", &json!({"podSelector": app("wbe")})),
             "warning selector-matches-nothing NetworkPolicy prod/p: spec.podSelector: no pod in namespace prod has \
              app=wbe: the policy applies to nobody; expected app=web",
         ),
@@ -80,13 +80,13 @@ fn a_node_selector_is_only_wrong_if_nodes_are_known() {
     });
     let expected = "note selector-matches-nothing ClusterNetworkPolicy c: spec.egress[0].to[0].nodes: no node is known: \
                     this peer is nobody";
-    assert_eq!(found(&shop(), &[cluster_policy("c", spec)]), [expected]);
+    assert_eq!(found(&shop(), &[cluster_policy("c", &spec)]), [expected]);
 }
 
 #[test]
 fn a_named_port_that_no_pod_has_is_named_with_what_comes_near() {
     let at_ingress =
-        |port| network_policy("p", json!({"podSelector": app("api"), "ingress": [{"ports": [port]}]}));
+        |port| network_policy("p", &json!({"podSelector": app("api"), "ingress": [{"ports": [port]}]}));
     let said = |field: &str, whom: &str, expected: &str| {
         format!(
             "warning port-named-by-no-pod NetworkPolicy prod/p: {field}: of the {whom}: this entry matches nothing; \
@@ -112,7 +112,7 @@ fn a_named_port_that_no_pod_has_is_named_with_what_comes_near() {
             ),
         ),
         (
-            network_policy("p", at_egress),
+            network_policy("p", &at_egress),
             said(
                 "spec.egress[0].ports[0].port",
                 "one pod that the rule leads to, none has a port named \"postgresql\" for TCP",
@@ -131,7 +131,7 @@ fn a_policy_that_can_have_no_effect_is_named() {
         change(&mut pod);
         cluster([pod])
     };
-    let all = [network_policy("p", json!({"podSelector": {}}))];
+    let all = [network_policy("p", &json!({"podSelector": {}}))];
     let said = |text: &str| format!("warning policy-without-effect {text}");
     assert_eq!(
         found(&of(|pod| pod.host_network = true), &all),
@@ -149,7 +149,7 @@ fn a_policy_that_can_have_no_effect_is_named() {
     );
     let silent = json!({"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}});
     assert_eq!(
-        found(&shop(), &[cluster_policy("c", silent)]),
+        found(&shop(), &[cluster_policy("c", &silent)]),
         [said(
             "ClusterNetworkPolicy c: spec: the policy has no rules: it says nothing; expected rules in ingress or egress"
         )]
@@ -164,7 +164,7 @@ fn a_rule_that_allows_everything_is_named_and_weighs_most_in_the_admin_tier() {
         "egress": [{"action": "Accept", "to": [{"networks": ["0.0.0.0/0"]}]}],
     });
     assert_eq!(
-        found(&shop(), &[network_policy("p", everything), cluster_policy("c", accept)]),
+        found(&shop(), &[network_policy("p", &everything), cluster_policy("c", &accept)]),
         [
             "warning allows-everything ClusterNetworkPolicy c: spec.egress[0]: this rule allows everything to every IPv4 \
              address, on all ports: no NetworkPolicy can restrict it any more; expected the peers and ports that are \
@@ -184,7 +184,10 @@ fn admin(
     let rules: Vec<_> =
         rules.iter().map(|(action, from)| json!({"action": action, "from": [from]})).collect();
     let subject = json!({"namespaces": {"matchLabels": {"team": team}}});
-    cluster_policy(name, json!({"tier": "Admin", "priority": priority, "subject": subject, "ingress": rules}))
+    cluster_policy(
+        name,
+        &json!({"tier": "Admin", "priority": priority, "subject": subject, "ingress": rules}),
+    )
 }
 
 #[test]
@@ -233,10 +236,10 @@ fn of_network_policies_that_allow_the_same_only_one_is_redundant() {
     let rule = |port: serde_json::Value| json!([{"from": [{"podSelector": app("web")}], "ports": port}]);
     let spec = |port| json!({"podSelector": app("api"), "ingress": rule(port)});
     let both = [
-        network_policy("a", spec(json!([{"port": 80}]))),
-        network_policy("b", spec(json!([{"port": 80}]))),
-        network_policy("narrow", spec(json!([{"port": 443}]))),
-        network_policy("wide", spec(json!([{"port": 400, "endPort": 500}]))),
+        network_policy("a", &spec(json!([{"port": 80}]))),
+        network_policy("b", &spec(json!([{"port": 80}]))),
+        network_policy("narrow", &spec(json!([{"port": 443}]))),
+        network_policy("wide", &spec(json!([{"port": 400, "endPort": 500}]))),
     ];
     assert_eq!(
         found(&shop(), &both),
@@ -256,9 +259,9 @@ fn rules_that_cover_another_one_only_together_shadow_it_too() {
         json!({"podSelector": app("api"), "ingress": [{"from": from}]})
     };
     let policies = [
-        network_policy("both", rule(&["web", "db"])),
-        network_policy("one", rule(&["web"])),
-        network_policy("two", rule(&["db"])),
+        network_policy("both", &rule(&["web", "db"])),
+        network_policy("one", &rule(&["web"])),
+        network_policy("two", &rule(&["db"])),
     ];
     // The later ones are called redundant first; what they did, `both` does.
     assert_eq!(
@@ -277,7 +280,7 @@ fn a_network_policy_that_the_admin_tier_forestalls_is_named() {
     let allow = json!({"podSelector": app("api"), "ingress": [{"from": [{"podSelector": app("web")}]}]});
     let deny = admin("closed", 1, "prod", &[("Deny", json!({"namespaces": {}}))]);
     assert_eq!(
-        found(&shop(), &[network_policy("p", allow), deny]),
+        found(&shop(), &[network_policy("p", &allow), deny]),
         [
             "warning admin-overrides NetworkPolicy prod/p: spec.ingress[0]: this rule allows nothing that the Admin tier \
           leaves to it: ClusterNetworkPolicy closed spec.ingress[0] decides before"
@@ -287,16 +290,16 @@ fn a_network_policy_that_the_admin_tier_forestalls_is_named() {
 
 #[test]
 fn who_is_isolated_from_dns_is_told_once_at_the_policy_that_isolates_most() {
-    let close = || network_policy("close", json!({"podSelector": {}, "policyTypes": ["Egress"]}));
+    let close = || network_policy("close", &json!({"podSelector": {}, "policyTypes": ["Egress"]}));
     let dns = |apps: serde_json::Value, ports: serde_json::Value| {
         let to = json!([{"namespaceSelector": {"matchLabels": {"team": "kube-system"}}}]);
         let spec =
             json!({"podSelector": apps, "policyTypes": ["Egress"], "egress": [{"to": to, "ports": ports}]});
-        network_policy("dns", spec)
+        network_policy("dns", &spec)
     };
     let call = network_policy(
         "call",
-        json!({"podSelector": app("web"), "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": app("api")}]}]}),
+        &json!({"podSelector": app("web"), "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": app("api")}]}]}),
     );
     let (udp, tcp) = (json!({"port": 53, "protocol": "UDP"}), json!({"port": 53}));
     let hint = "expected an egress rule to the pods k8s-app=kube-dns of namespace kube-system, port 53 on UDP and TCP";
