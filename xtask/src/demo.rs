@@ -16,36 +16,56 @@ struct Scene {
     exit_code: i32,
 }
 
-const SCENES: [Scene; 6] = [
+const SCENES: [Scene; 8] = [
     Scene {
         title: "Who may talk to whom in the shop",
         arguments: &["connectivity", "-f", "examples/shop", "-o", "matrix"],
         exit_code: 0,
     },
     Scene {
-        title: "Why the frontend may ask the catalog",
-        arguments: &["explain", "-f", "examples/shop", "shop/frontend", "shop/catalog:8000/tcp"],
+        title: "Why the cart may charge a card",
+        arguments: &["explain", "cart", "payments", "-n", "shop", "--port", "https", "-f", "examples/shop"],
         exit_code: 0,
     },
     Scene {
-        title: "Why the cart may not ask the database, and which rule comes closest to allowing it",
-        arguments: &["explain", "-f", "examples/shop", "shop/cart", "shop/postgres:5432/tcp"],
-        exit_code: 0,
-    },
-    Scene {
-        title: "What the next version of the policies would open and close",
-        arguments: &["diff", "examples/shop", "examples/shop-next"],
+        title: "Why the catalog may not, what comes closest to allowing it, and the smallest change that would",
+        arguments: &[
+            "explain",
+            "catalog",
+            "payments",
+            "-n",
+            "shop",
+            "--port",
+            "https",
+            "-f",
+            "examples/shop",
+        ],
         exit_code: 1,
     },
     Scene {
-        title: "What is suspicious in the policies themselves",
-        arguments: &["check", "-f", "examples/shop"],
+        title: "Three tiers: why one tenant does not reach another that opened itself to all",
+        arguments: &["explain", "a-web/web", "b-web/web", "--port", "8080", "-f", "examples/multi-tenant"],
+        exit_code: 1,
+    },
+    Scene {
+        title: "What the next version of the shop would open and close, and by which rules",
+        arguments: &["diff", "-f", "examples/shop", "-f", "examples/shop-next"],
+        exit_code: 1,
+    },
+    Scene {
+        title: "What a reviewer would want to hear of it",
+        arguments: &["check", "-f", "examples/shop-next"],
         exit_code: 0,
     },
     Scene {
-        title: "Expectations as a test, for the pipeline",
-        arguments: &["test", "-f", "examples/shop", "examples/shop-expectations.yaml"],
+        title: "Unit tests of policies: all pass",
+        arguments: &["test", "examples/dual-stack/policy-tests.yaml"],
         exit_code: 0,
+    },
+    Scene {
+        title: "The shop's tests against its next version: what it breaks",
+        arguments: &["test", "examples/shop/policy-tests.yaml", "-f", "examples/shop-next"],
+        exit_code: 1,
     },
 ];
 
