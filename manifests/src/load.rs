@@ -45,7 +45,15 @@ impl Walk {
     /// A path that was asked for: read whatever its name, and even if it is no regular file.
     fn path(&mut self, path: &Path) {
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.directory(path),
+            Ok(metadata) if metadata.is_dir() => {
+                let before = (self.parsed.len(), self.seen.len());
+                self.directory(path);
+                // Asked for and read nothing: rather a slip of the path than a cluster without anything.
+                if self.parsed.len() == before.0 && self.seen.len() > before.1 {
+                    let message = "there is no manifest in it".to_owned();
+                    self.refused(path, message, "a directory with *.yaml, *.yml or *.json files");
+                }
+            }
             Ok(_) => self.file(path),
             Err(error) => self.unreadable(path, &error),
         }
@@ -102,14 +110,18 @@ impl Walk {
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        self.refused(path, format!("cannot be read: {error}"), "a readable file or directory");
+    }
+
+    fn refused(&mut self, path: &Path, message: String, expected: &str) {
         let file: Arc<str> = path.to_string_lossy().into();
         self.problem(Problem {
             severity: Severity::Error,
             id: UNREADABLE_FILE,
             object: ObjectRef::cluster("File", &file),
             path: String::new(),
-            message: format!("cannot be read: {error}"),
-            expected: "a readable file or directory".to_owned(),
+            message,
+            expected: expected.to_owned(),
             location: Some(Location { file, line: 1 }),
         });
     }

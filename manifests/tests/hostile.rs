@@ -212,6 +212,14 @@ fn directories_are_read_in_order_and_loops_end() {
     );
     assert_eq!(problems, [expected]);
 
-    let absent = load(&[root.join("absent")], &mut empty());
-    assert_eq!((absent.objects.len(), absent.problems.len(), absent.has_errors()), (0, 1, true));
+    fs::create_dir(root.join("no-manifests")).unwrap();
+    fs::write(root.join("no-manifests/notes.txt"), "").unwrap();
+    for nothing in ["absent", "no-manifests"] {
+        let loaded = load(&[root.join(nothing)], &mut empty());
+        assert_eq!(
+            (loaded.objects.len(), loaded.problems.len(), loaded.has_errors()),
+            (0, 1, true),
+            "{nothing}"
+        );
+    }
 }

@@ -73,6 +73,9 @@ impl Input {
             anstream::eprintln!("error: {}", clean(&problem.to_string()));
             accepted = false;
         }
+        if accepted && self.compiler.cluster().pods.is_empty() {
+            anstream::eprintln!("warning: there are no pods and no workloads in the input");
+        }
         accepted
     }
 }

@@ -17,9 +17,10 @@ mod party;
 mod print;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Who may talk to whom in a Kubernetes cluster, and why.
 #[derive(Debug, Parser)]
@@ -46,8 +47,19 @@ enum Verb {
 /// An answer that a script can use. What each number means is said by each verb.
 pub(crate) type Answer = anyhow::Result<ExitCode>;
 
+/// Whether kubectl found this program as `kubectl-polder` and calls it as its plugin.
+fn as_kubectl_plugin() -> bool {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    name.and_then(|path| path.file_stem().map(|stem| stem == "kubectl-polder")).unwrap_or(false)
+}
+
 fn main() -> ExitCode {
-    let answer = match Cli::parse().verb {
+    let mut command = Cli::command();
+    if as_kubectl_plugin() {
+        command = command.bin_name("kubectl polder");
+    }
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let answer = match cli.verb {
         Verb::Explain(args) => explain::run(&args),
         Verb::Connectivity(args) => connectivity::run(&args),
         Verb::Diff(args) => diff::run(&args),

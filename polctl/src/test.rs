@@ -64,9 +64,9 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
         match file::read(path)? {
             Ok(suite) => suites.push(suite),
             Err(problems) => {
-                problems.iter().for_each(|problem| {
-                    anstream::eprintln!("error: {}", crate::clean::clean(&problem.to_string()))
-                });
+                for problem in &problems {
+                    anstream::eprintln!("error: {}", crate::clean::clean(&problem.to_string()));
+                }
                 invalid += problems.len();
             }
         }
@@ -82,12 +82,11 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
     let mut ran = Vec::new();
     for suite in &suites {
         let mut own;
-        let input = match &mut shared {
-            Some(input) => input,
-            None => {
-                own = load(suite.manifests.clone())?;
-                &mut own
-            }
+        let input = if let Some(input) = &mut shared {
+            input
+        } else {
+            own = load(suite.manifests.clone())?;
+            &mut own
         };
         let outcomes = suite.tests.iter().map(|test| judge::run(input, test, &args.namespace)).collect();
         ran.push(Ran { file: suite.file.to_string(), outcomes });

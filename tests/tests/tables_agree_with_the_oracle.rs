@@ -19,6 +19,7 @@ use policy_compiler::plan::{Step, plan, plan_between};
 use policy_compiler::policy::Policy;
 use policy_compiler::tables::{Tables, address};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use tests::changes::{Change, apply, between, history};
 use tests::packets::packets;
 use tests::world::{World, world};
@@ -59,7 +60,9 @@ fn answer(decision: Decision) -> Answer {
 /// The case count: `PROPTEST_CASES` for a long campaign, else enough for every run.
 fn config(cases: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
-    ProptestConfig { cases, ..ProptestConfig::default() }
+    // Seeds of failures are kept beside this file, and tried first from then on.
+    let seeds = FileFailurePersistence::WithSource("proptest-regressions");
+    ProptestConfig { cases, failure_persistence: Some(Box::new(seeds)), ..ProptestConfig::default() }
 }
 
 proptest! {
