@@ -3,6 +3,9 @@
 //! `cargo xtask bench compiler [PODS...]`. Figures are medians on this machine; what counts is how they compare with the
 //! aims printed beside them (set for a cluster of 10,000 pods) and how they grow from row to row.
 
+#![expect(clippy::expect_used, reason = "the inputs are made here")]
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -136,7 +139,7 @@ fn connectivity(workloads: usize) {
     let took = median(3, |_| {
         timed(|| {
             let compiler = Compiler::compile(Scope::All, &cluster, policies.iter().cloned());
-            lines = Connectivity::of(&compiler, &Default::default()).lines().count();
+            lines = Connectivity::of(&compiler, &BTreeMap::default()).lines().count();
         })
     });
     println!("\nconnectivity of {workloads} workloads: {} for {lines} lines (aim: <=5s)", show(took));
@@ -217,7 +220,7 @@ fn cluster(size: usize) -> (Cluster, Vec<Arc<Policy>>) {
 /// Every how manieth pod is local. Odd and no multiple of 5, so that local pods are spread over the namespaces.
 fn stride(size: usize) -> usize {
     let stride = (size / LOCAL_PODS).max(1) | 1;
-    if stride % 5 == 0 { stride - 2 } else { stride }
+    if stride.is_multiple_of(5) { stride - 2 } else { stride }
 }
 
 fn namespace(index: usize) -> String {

@@ -62,12 +62,12 @@ fn yaml(value: &Value, depth: usize) -> String {
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
-                text += &format!("\n{indent}{}:{}", json!(key), yaml(value, depth + 1));
+                text.extend(["\n", &indent, &json!(key).to_string(), ":", &yaml(value, depth + 1)]);
             }
         }
         Value::Array(items) if !items.is_empty() => {
             for item in items {
-                text += &format!("\n{indent}-{}", yaml(item, depth + 1));
+                text.extend(["\n", &indent, "-", &yaml(item, depth + 1)]);
             }
         }
         scalar => text = format!(" {scalar}"),
