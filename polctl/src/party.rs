@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use policy_compiler::facts::{Cluster, Phase, Pod, Service};
 use policy_compiler::object::PodKey;
+use strsim::osa_distance;
 
 use crate::clean::clean;
 
@@ -264,9 +265,9 @@ fn unknown(cluster: &Cluster, text: &str, namespace: &str, name: &str) -> anyhow
         .chain(services)
         .map(|(of, called)| {
             // A slip in the namespace counts like one in the name; another namespace altogether, a little.
-            let place = if **of == *namespace { 0 } else { distance(of, namespace).min(2) };
-            // Of equal slips, letters in another order are more likely than other letters.
-            (distance(called, name) + place, called.len().abs_diff(name.len()), format!("{of}/{called}"))
+            let place = if **of == *namespace { 0 } else { osa_distance(of, namespace).min(2) };
+            // Of equal slips, letters of the same number are more likely.
+            (osa_distance(called, name) + place, called.len().abs_diff(name.len()), format!("{of}/{called}"))
         })
         .filter(|(slips, ..)| *slips <= 2.max(name.chars().count() / 3))
         .collect();
@@ -281,29 +282,6 @@ fn unknown(cluster: &Cluster, text: &str, namespace: &str, name: &str) -> anyhow
     let place =
         if text == name { format!("{namespace} or any other namespace") } else { namespace.to_owned() };
     anyhow::anyhow!("nothing is called {} in {}; {}", clean(name), clean(&place), clean(&hint))
-}
-
-/// How many characters have to be put in, taken out or replaced.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, of_a) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (j, of_b) in b.iter().enumerate() {
-            let above = row.get(j + 1).copied().unwrap_or_default();
-            let best = (diagonal + usize::from(of_a != *of_b)).min(above + 1).min(left + 1);
-            diagonal = above;
-            if let Some(cell) = row.get_mut(j) {
-                *cell = left;
-            }
-            left = best;
-        }
-        if let Some(cell) = row.last_mut() {
-            *cell = left;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

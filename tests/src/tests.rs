@@ -145,34 +145,3 @@ fn the_compiler_accepts_every_policy() {
         }
     }
 }
-
-#[test]
-#[ignore = "prints what the building blocks cost: cargo test -p tests --lib -- --ignored --nocapture"]
-fn what_a_case_costs() {
-    const CASES: u32 = 300;
-    let start = Instant::now();
-    let worlds = draw(&world(), CASES as usize);
-    let drawn = start.elapsed();
-    let start = Instant::now();
-    let probes: Vec<_> = worlds.iter().map(packets).collect();
-    let probed = start.elapsed();
-    let start = Instant::now();
-    let mut denied = 0;
-    for (world, probes) in worlds.iter().zip(&probes) {
-        let answers = probes.iter().map(|packet| decide(&world.policies, &world.cluster, packet).answer);
-        denied += answers.filter(|answer| *answer == Answer::Deny).count();
-    }
-    let judged = start.elapsed();
-    let count: usize = probes.iter().map(Vec::len).sum();
-    let most = probes.iter().map(Vec::len).max();
-    eprintln!(
-        "a world {:?}, its probes {:?}, judging them {:?}",
-        drawn / CASES,
-        probed / CASES,
-        judged / CASES
-    );
-    eprintln!("{} probes a world, at most {most:?}; {denied} of {count} denied", count / CASES as usize);
-    let start = Instant::now();
-    let _histories = draw(&history(12), CASES as usize);
-    eprintln!("a history of up to 12 changes {:?}", start.elapsed() / CASES);
-}

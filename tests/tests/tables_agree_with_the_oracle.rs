@@ -100,7 +100,7 @@ proptest! {
         shuffle(&mut changes, seed);
         let mut compiler = Compiler::new(Scope::All);
         for change in &changes {
-            compiler.apply(event(change));
+            compiler.apply([event(change)]);
         }
         let expected = Compiler::compile(Scope::All, compiler.cluster(), compiler.policies().cloned());
         prop_assert_eq!(compiler.tables(), expected.tables());
@@ -120,7 +120,7 @@ proptest! {
         let mut compiler = compile(&start);
         for change in changes {
             let before = compiler.tables().clone();
-            let delta = compiler.apply(event(&change));
+            let delta = compiler.apply([event(&change)]);
             apply(&change, &mut world);
             let expected = Compiler::compile(Scope::All, compiler.cluster(), compiler.policies().cloned());
             prop_assert_eq!(compiler.tables(), expected.tables(), "after {:?}", change);
@@ -139,7 +139,7 @@ proptest! {
         let mut compiler = compile(&start);
         for change in changes {
             let (old_world, old) = (world.clone(), compiler.tables().clone());
-            let delta = compiler.apply(event(&change));
+            let delta = compiler.apply([event(&change)]);
             apply(&change, &mut world);
             let steps = plan(&delta, compiler.tables(), IN_FORCE).unwrap();
             old_or_new(&old_world, &old, &world, compiler.tables(), &steps)?;
@@ -209,8 +209,8 @@ fn performed(before: &Tables, steps: &[Step]) -> Image {
     image
 }
 
-fn event(change: &Change) -> Option<Event> {
-    Some(match change {
+fn event(change: &Change) -> Event {
+    match change {
         Change::Pod(pod) => Event::Pod(Box::new(pod.clone())),
         Change::PodGone(key) => Event::PodGone { key: key.clone(), uid: None },
         Change::Namespace(namespace) => Event::Namespace(namespace.clone()),
@@ -223,7 +223,7 @@ fn event(change: &Change) -> Option<Event> {
             Err(_) => Event::PolicyGone(object.object()),
         },
         Change::PolicyGone(object) => Event::PolicyGone(object.clone()),
-    })
+    }
 }
 
 fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {

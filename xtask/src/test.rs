@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::kernel::{self, Said};
-use crate::{bpf, process, setup, tidy};
+use crate::{bpf, demo, process, setup, tidy};
 
 /// How much to test.
 #[derive(clap::Args)]
@@ -45,6 +45,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }));
     let ready = matches!(steps[0].outcome, Outcome::Passed);
     steps.push(timed("cargo test", || workspace_tests(root, options).map(|()| Outcome::Passed)));
+    steps.push(timed("demo", || demo::run(root).map(|()| Outcome::Passed)));
     steps.push(timed("bpf build", || {
         match bpf::build(root) {
             Ok(built) => object = Some(built),
@@ -68,7 +69,7 @@ fn workspace_tests(root: &Path, options: &Options) -> Result<()> {
     let mut command = process::cargo(root);
     command.args(["test", "--workspace", "--all-features"]);
     if options.long {
-        command.arg("--release").env("PROPTEST_CASES", LONG_CASES).env("POLDER_LONG", "1");
+        command.arg("--release").env("PROPTEST_CASES", LONG_CASES);
     }
     process::run(&mut command)
 }

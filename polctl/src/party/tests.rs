@@ -143,17 +143,3 @@ fn a_name_that_means_nothing_or_too_much_is_an_error_that_says_what_would_do() {
     let (error, _) = said("prod/\u{1b}[2J", "default");
     assert!(!error.contains('\u{1b}'), "{error:?}");
 }
-
-#[test]
-fn a_distance_counts_slips() {
-    for (a, b, slips) in [
-        ("", "", 0),
-        ("web", "web", 0),
-        ("web", "wb", 1),
-        ("web", "wbe", 2),
-        ("", "abc", 3),
-        ("kitten", "sitting", 3),
-    ] {
-        assert_eq!((distance(a, b), distance(b, a)), (slips, slips), "{a} {b}");
-    }
-}

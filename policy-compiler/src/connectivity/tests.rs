@@ -326,23 +326,3 @@ fn a_cluster_with_a_policy_for_each_workload_is_judged_in_full() {
     let distinct: BTreeSet<String> = connectivity.lines().map(|line| line.allow.to_string()).collect();
     assert!(distinct.len() > 10, "{distinct:?}");
 }
-
-#[test]
-#[ignore = "a figure, not a claim: cargo test --release -p policy-compiler connectivity -- --ignored --nocapture"]
-fn how_long_a_thousand_workloads_take() {
-    let (cluster, policies) = generated(1000);
-    let start = std::time::Instant::now();
-    let compiler = compile(&cluster, &policies);
-    let compiled = start.elapsed();
-    let start = std::time::Instant::now();
-    let connectivity = Connectivity::of(&compiler, &Replicas::new());
-    let judged = start.elapsed();
-    let start = std::time::Instant::now();
-    let lines = connectivity.lines().count();
-    println!(
-        "compile {compiled:?}, judge {judged:?}, walk {lines} lines {:?}, {:?}, {} sets",
-        start.elapsed(),
-        compiler.tables().sizes(),
-        connectivity.sets.len()
-    );
-}

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use strsim::osa_distance;
+
 use super::listed;
 use crate::labels::{Condition, Labels, NAMESPACE_NAME_LABEL, Requirement, Selector, Space};
 
@@ -77,28 +79,8 @@ pub(super) fn alike<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) 
         5..=9 => 2,
         _ => 3,
     };
-    let distances = names.into_iter().map(|name| (distance(wanted, name), name));
+    let distances = names.into_iter().map(|name| (osa_distance(wanted, name), name));
     distances.min().filter(|(distance, _)| (1..=bound).contains(distance)).map(|(_, name)| name)
-}
-
-/// How many letters have to be put in, left out, replaced, or swapped with their neighbour (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let replaced = last[j] + usize::from(x != y);
-            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(before_last[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
