@@ -1,7 +1,6 @@
 //! What the property tests rely on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use policy_compiler::api::PolicyObject;
 use policy_compiler::lower::lower;

@@ -40,11 +40,6 @@ impl Sets {
         &self.known[id.0 as usize]
     }
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.known.len()
-    }
-
     fn intern(&mut self, set: PortSet) -> SetId {
         if let Some(id) = self.ids.get(&set) {
             return *id;
