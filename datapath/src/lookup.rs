@@ -83,6 +83,10 @@ pub fn judge<M: Maps>(maps: &M, endpoint: &M::EndpointKey, query: &Query) -> Dec
     let Some(halves) = maps.endpoint(endpoint) else {
         return Decision::without_rule(Verdict::Deny, Reason::UnknownEndpoint);
     };
+    let rule_set = halves.at(generation).rule_set(query.direction);
+    if rule_set == RuleSetId::HOLD {
+        return Decision::without_rule(Verdict::Deny, Reason::UnknownEndpoint);
+    }
     match (query.origin, query.direction) {
         (Origin::OwnAddress, _) => return Decision::without_rule(Verdict::Allow, Reason::OwnAddress),
         (Origin::OwnNode, Direction::Ingress) => {
@@ -90,12 +94,8 @@ pub fn judge<M: Maps>(maps: &M, endpoint: &M::EndpointKey, query: &Query) -> Dec
         }
         (Origin::OwnNode, Direction::Egress) | (Origin::Elsewhere, _) => {}
     }
-    let rule_set = halves.at(generation).rule_set(query.direction);
     if rule_set.is_none() {
         return Decision::without_rule(Verdict::Allow, Reason::NoPolicy);
-    }
-    if rule_set == RuleSetId::HOLD {
-        return Decision::without_rule(Verdict::Deny, Reason::UnknownEndpoint);
     }
     let identity = identity(maps, generation, query.peer);
     let atom = match query.port {

@@ -1,6 +1,6 @@
 //! What changed between two states of the tables, recorded while it happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use datapath::abi::{Endpoint, Identity, PortKey, RuleKey, RuleRow, RuleSetId, Transport};
@@ -18,7 +18,7 @@ pub struct Delta {
     pub(crate) ports: BTreeMap<Transport, PortAtoms>,
     pub(crate) rules: BTreeMap<RuleKey, Option<RuleRow>>,
     /// Whole rule sets that came: all their rows are new.
-    pub(crate) rule_sets: Vec<RuleSetId>,
+    pub(crate) rule_sets: BTreeSet<RuleSetId>,
 }
 
 impl Delta {
@@ -88,10 +88,6 @@ impl Delta {
     }
 
     pub(crate) fn rows_went(&mut self, id: RuleSetId, rows: &RuleRows) {
-        if let Some(came) = self.rule_sets.iter().position(|of| *of == id) {
-            self.rule_sets.swap_remove(came);
-            return;
-        }
         for (key, row) in rows.iter(id) {
             self.rules.entry(key).or_insert(Some(row));
         }

@@ -15,7 +15,7 @@ pub(crate) fn digest<T: Hash + ?Sized>(value: &T) -> Digest {
     hasher.finish128().as_u128()
 }
 
-/// A number of `bits` bits for content with this digest, never one that `reserved` refuses.
+/// A number of `bits` bits for content with this digest.
 ///
 /// `attempt` is raised by the caller when the number is taken by other live content. That needs a collision of the low
 /// bits of a digest, so in practice it stays 0, and the number depends on the content alone.

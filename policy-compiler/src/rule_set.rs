@@ -71,15 +71,18 @@ enum RankedPeers {
 #[derive(Debug, PartialEq, Eq)]
 enum RankedPorts {
     Any,
-    AnyOf(Vec<RankedPort>),
+    AnyOf(PortList),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum RankedPort {
-    Protocol(Transport),
-    Range(Transport, u16, u16),
-    /// Of the peer: what it is differs from identity to identity.
-    Named(NamedPort),
+/// The ports of a rule, by transport; ranges are disjoint and as few as will do.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct PortList {
+    /// Whether the whole protocol is meant.
+    whole: [bool; 3],
+    /// First to last.
+    ranges: [PortAtoms; 3],
+    /// Of the peer: what these are differs from identity to identity.
+    named: BTreeSet<NamedPort>,
 }
 
 /// The partition of one protocol's ports by the rules for specific peers of one rule set.
@@ -173,7 +176,7 @@ impl RuleSet {
             let ports = match &rule.ports {
                 Ports::Any => RankedPorts::Any,
                 Ports::AnyOf(ports) => {
-                    RankedPorts::AnyOf(ports.iter().flat_map(|port| resolve(&port.term, recipe)).collect())
+                    RankedPorts::AnyOf(PortList::new(ports.iter().map(|port| &port.term), recipe))
                 }
             };
             let peers = match &rule.peers {
@@ -208,34 +211,29 @@ impl RuleSet {
                 RankedPeers::Any => BTreeSet::new(),
                 RankedPeers::AnyOf(peers) => peers.iter().copied().collect(),
             };
-            let ports = match &rule.ports {
-                RankedPorts::Any => &[][..],
-                RankedPorts::AnyOf(ports) => ports,
-            };
-            for port in ports {
-                match port {
-                    RankedPort::Protocol(transport) => {
-                        self.classes[*transport as usize].whole |= rule.peers != RankedPeers::Any;
-                    }
-                    RankedPort::Range(transport, first, last) => {
-                        self.ranges.insert((*transport, *first, *last));
-                        if rule.peers != RankedPeers::Any {
-                            specific[*transport as usize].insert((*first, *last));
+            if let RankedPorts::AnyOf(ports) = &rule.ports {
+                let for_all = rule.peers == RankedPeers::Any;
+                for transport in Transport::ALL {
+                    self.classes[transport as usize].whole |= ports.whole[transport as usize] && !for_all;
+                    for (&first, &last) in &ports.ranges[transport as usize] {
+                        self.ranges.insert((transport, first, last));
+                        if !for_all {
+                            specific[transport as usize].insert((first, last));
                         }
                     }
-                    RankedPort::Named(name) => {
-                        let pods = pods_of(&rule.peers, terms);
-                        for &(transport, port) in recipe.named.get(name).into_iter().flatten() {
-                            self.ranges.insert((transport, port, port));
-                            specific[transport as usize].insert((port, port));
-                            for pods in &pods {
-                                let term = Term::NamedPort(pods.clone(), name.clone(), transport, port);
-                                let term = self.acquire(term, terms);
-                                // A named port of the peer makes even a rule for any peer one for specific peers:
-                                // those that have such a port.
-                                if rule.peers == RankedPeers::Any {
-                                    by.insert(term);
-                                }
+                }
+                let pods = pods_of(&rule.peers, terms);
+                for name in &ports.named {
+                    for &(transport, port) in recipe.named.get(name).into_iter().flatten() {
+                        self.ranges.insert((transport, port, port));
+                        specific[transport as usize].insert((port, port));
+                        for pods in &pods {
+                            let term = Term::NamedPort(pods.clone(), name.clone(), transport, port);
+                            let term = self.acquire(term, terms);
+                            // A named port of the peer makes even a rule for any peer one for specific peers: those
+                            // that have such a port.
+                            if for_all {
+                                by.insert(term);
                             }
                         }
                     }
@@ -313,9 +311,12 @@ impl RuleSet {
             match &rule.ports {
                 RankedPorts::Any => offer(PortKey::All),
                 RankedPorts::AnyOf(ports) => {
-                    for port in ports {
-                        self.classes_of(port, matched, terms, &mut offer);
+                    // Of a rule for any peer, only named ports depend on the peer. Its other ports stand in the rows
+                    // for any peer, and the classes are not cut for them.
+                    if rule.peers != RankedPeers::Any {
+                        self.classes_within(ports, &mut offer);
                     }
+                    self.classes_of_named(&ports.named, matched, terms, &mut offer);
                 }
             }
         }
@@ -339,46 +340,50 @@ impl RuleSet {
         let port = match (&rule.ports, port) {
             (RankedPorts::Any, _) => true,
             (RankedPorts::AnyOf(_), None) => false,
-            (RankedPorts::AnyOf(ports), Some((transport, number))) => ports.iter().any(|port| match port {
-                RankedPort::Protocol(of) => *of == transport,
-                RankedPort::Range(of, first, last) => *of == transport && (*first..=*last).contains(&number),
-                RankedPort::Named(name) => matched.iter().any(|&term| {
-                    matches!(terms.get(term), Term::NamedPort(_, of, on, stands_for)
-                        if of == name && *on == transport && *stands_for == number)
-                }),
-            }),
+            (RankedPorts::AnyOf(ports), Some((transport, number))) => {
+                let named = |term: &TermId| {
+                    matches!(terms.get(*term), Term::NamedPort(_, of, on, stands_for)
+                        if ports.named.contains(of) && *on == transport && *stands_for == number)
+                };
+                ports.cover(transport, number) || matched.iter().any(named)
+            }
         };
         Some(RuleMatch { peer, port })
     }
 
-    fn classes_of(
+    /// The classes of ports that are the same whoever the peer is.
+    fn classes_within(&self, ports: &PortList, found: &mut impl FnMut(PortKey)) {
+        for transport in Transport::ALL {
+            let classes = &self.classes[transport as usize].ranges;
+            if ports.whole[transport as usize] {
+                std::iter::once(&0)
+                    .chain(classes.keys())
+                    .for_each(|class| found(PortKey::Port(transport, *class)));
+                continue;
+            }
+            for (first, last) in &ports.ranges[transport as usize] {
+                classes.range(first..=last).for_each(|(class, _)| found(PortKey::Port(transport, *class)));
+            }
+        }
+    }
+
+    /// The classes of the numbers that names stand for on a peer that these terms match.
+    fn classes_of_named(
         &self,
-        port: &RankedPort,
+        named: &BTreeSet<NamedPort>,
         matched: &[TermId],
         terms: &Terms,
         found: &mut impl FnMut(PortKey),
     ) {
-        match port {
-            RankedPort::Protocol(transport) => {
-                found(PortKey::Port(*transport, 0));
-                for first in self.classes[*transport as usize].ranges.keys() {
-                    found(PortKey::Port(*transport, *first));
-                }
-            }
-            RankedPort::Range(transport, first, last) => {
-                for (class, _) in self.classes[*transport as usize].ranges.range(first..=last) {
-                    found(PortKey::Port(*transport, *class));
-                }
-            }
-            RankedPort::Named(name) => {
-                for &term in matched {
-                    if let Term::NamedPort(_, of, transport, port) = terms.get(term)
-                        && of == name
-                        && let Some(class) = self.classes[*transport as usize].of(*port)
-                    {
-                        found(PortKey::Port(*transport, class));
-                    }
-                }
+        if named.is_empty() {
+            return;
+        }
+        for &term in matched {
+            if let Term::NamedPort(_, of, transport, port) = terms.get(term)
+                && named.contains(of)
+                && let Some(class) = self.classes[*transport as usize].of(*port)
+            {
+                found(PortKey::Port(*transport, class));
             }
         }
     }
@@ -390,12 +395,54 @@ impl RankedPorts {
         match (self, key) {
             (Self::Any, key) => key == PortKey::All,
             (Self::AnyOf(_), PortKey::All) => false,
-            (Self::AnyOf(ports), PortKey::Port(transport, atom)) => ports.iter().any(|port| match port {
-                RankedPort::Protocol(of) => *of == transport,
-                RankedPort::Range(of, first, last) => *of == transport && (*first..=*last).contains(&atom),
-                RankedPort::Named(_) => false,
-            }),
+            (Self::AnyOf(ports), PortKey::Port(transport, atom)) => ports.cover(transport, atom),
         }
+    }
+}
+
+impl PortList {
+    /// From the terms of a rule. At ingress, a named port is a number of the endpoint itself.
+    fn new<'a>(ports: impl Iterator<Item = &'a PortTerm>, recipe: &Recipe) -> Self {
+        let mut list = Self::default();
+        let mut ranges = BTreeSet::new();
+        for port in ports {
+            match port {
+                PortTerm::Protocol(transport) => list.whole[*transport as usize] = true,
+                PortTerm::Range { transport, first, last } => {
+                    ranges.insert((*transport, *first, *last));
+                }
+                PortTerm::Named { transport, name } => {
+                    let named = NamedPort { name: Arc::clone(name), transport: *transport };
+                    match recipe.direction {
+                        Direction::Ingress => {
+                            let numbers = recipe.named.get(&named).into_iter().flatten();
+                            ranges.extend(numbers.map(|&(transport, port)| (transport, port, port)));
+                        }
+                        Direction::Egress => {
+                            list.named.insert(named);
+                        }
+                    }
+                }
+            }
+        }
+        for (transport, first, last) in ranges {
+            let of = &mut list.ranges[transport as usize];
+            match of.last_entry() {
+                Some(mut before) if u32::from(first) <= u32::from(*before.get()) + 1 => {
+                    let end = before.get_mut();
+                    *end = last.max(*end);
+                }
+                _ => {
+                    of.insert(first, last);
+                }
+            }
+        }
+        list
+    }
+
+    /// Whether a port is covered whoever the peer is. (0 is the rest of the protocol, which no range holds.)
+    fn cover(&self, transport: Transport, port: PortAtom) -> bool {
+        self.whole[transport as usize] || port_atom(&self.ranges[transport as usize], port) != 0
     }
 }
 
@@ -416,26 +463,8 @@ fn pods_of(peers: &RankedPeers, terms: &Terms) -> BTreeSet<Pods> {
 }
 
 fn slot(rank: u32, action: Action) -> Slot {
-    // 2^28 rules that select one pod do not fit into any memory this runs in; should it ever be, the last rank is shared.
-    Slot::new(rank.min(Slot::MAX_RANK), action).unwrap_or(Slot::EMPTY)
-}
-
-/// A port term as this rule set needs it: at ingress, a named port is a number of the endpoint itself.
-fn resolve(term: &PortTerm, recipe: &Recipe) -> Vec<RankedPort> {
-    match term {
-        PortTerm::Protocol(transport) => vec![RankedPort::Protocol(*transport)],
-        PortTerm::Range { transport, first, last } => vec![RankedPort::Range(*transport, *first, *last)],
-        PortTerm::Named { transport, name } => {
-            let named = NamedPort { name: Arc::clone(name), transport: *transport };
-            match recipe.direction {
-                Direction::Ingress => {
-                    let numbers = recipe.named.get(&named).into_iter().flatten();
-                    numbers.map(|&(transport, port)| RankedPort::Range(transport, port, port)).collect()
-                }
-                Direction::Egress => vec![RankedPort::Named(named)],
-            }
-        }
-    }
+    // 2^28 rules that select one pod do not fit into any memory this runs in; what would not fit is closed.
+    Slot::new(rank, action).or_else(|| Slot::new(Slot::MAX_RANK, Action::Deny)).unwrap_or(Slot::EMPTY)
 }
 
 /// The smallest partition of overlapping ranges: ports that the same ranges hold, and that lie side by side, are one.

@@ -44,7 +44,10 @@ impl RuleRows {
             return self.any.get(&ports).copied();
         }
         let rows = self.peers.get(&identity)?;
-        rows.iter().find(|(key, _)| *key == ports).map(|(_, row)| *row)
+        rows.binary_search_by_key(&ports, |(key, _)| *key)
+            .ok()
+            .and_then(|index| rows.get(index))
+            .map(|(_, row)| *row)
     }
 
     /// All rows, with their keys.

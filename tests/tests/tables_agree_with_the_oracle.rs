@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use datapath::lookup::{Decision, Origin, Query, judge};
+use datapath::abi::{Address, Endpoint, Generation, Halves, Identity, PortAtom, RuleKey, RuleRow};
+use datapath::lookup::{Decision, Maps, Origin, Query, judge};
 use policy_compiler::api::PolicyObject;
 use policy_compiler::compiler::{Compiler, Event, Scope};
 use policy_compiler::delta::Delta;
@@ -24,8 +25,8 @@ use tests::changes::{Change, apply, between, history};
 use tests::packets::packets;
 use tests::world::{World, world};
 
-/// The generation in force before each change: the last one, so that every plan wraps around.
-const IN_FORCE: u32 = u32::MAX;
+/// Generations in force before a change: one of each parity, and the last one, after which they begin anew.
+const IN_FORCE: [Generation; 2] = [6, Generation::MAX];
 
 /// The policies that lowering accepts, as objects and lowered.
 fn valid(policies: &[PolicyObject]) -> (Vec<PolicyObject>, Vec<Arc<Policy>>) {
@@ -115,6 +116,27 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
+    fn batches_of_events_for_one_node_give_the_tables_of_a_compile_from_nothing(
+        ((start, changes), sizes) in (history(12), prop::collection::vec(1_usize..5, 12))
+    ) {
+        let node = start.cluster.nodes.keys().next().map_or_else(|| "n1".into(), Arc::clone);
+        let (_, policies) = valid(&start.policies);
+        let mut compiler = Compiler::compile(Scope::Node(Arc::clone(&node)), &start.cluster, policies);
+        let mut rest = &changes[..];
+        for size in sizes {
+            let (batch, after) = rest.split_at(size.min(rest.len()));
+            rest = after;
+            let before = compiler.tables().clone();
+            let delta = compiler.apply(batch.iter().map(event));
+            let scope = Scope::Node(Arc::clone(&node));
+            let expected = Compiler::compile(scope, compiler.cluster(), compiler.policies().cloned());
+            prop_assert_eq!(compiler.tables(), expected.tables(), "after {:?}", batch);
+            let image = performed(&before, &plan(&delta, compiler.tables(), IN_FORCE[0]).unwrap());
+            prop_assert!(image == Image::of(compiler.tables(), image.generation()), "after {:?}", batch);
+        }
+    }
+
+    #[test]
     fn events_one_by_one_give_the_tables_of_a_compile_from_nothing((start, changes) in history(12)) {
         let mut world = start.clone();
         let mut compiler = compile(&start);
@@ -128,7 +150,7 @@ proptest! {
             let oracles = sorted(valid(&world.policies).1.iter().map(|policy| policy.object.to_string()));
             prop_assert_eq!(in_force, oracles, "after {:?}", change);
             // What was recorded is what changed, and leads there.
-            let image = performed(&before, &plan(&delta, compiler.tables(), IN_FORCE).unwrap());
+            let image = performed(&before, &plan(&delta, compiler.tables(), IN_FORCE[0]).unwrap());
             prop_assert!(image == Image::of(compiler.tables(), image.generation()), "after {:?}", change);
         }
     }
@@ -141,8 +163,9 @@ proptest! {
             let (old_world, old) = (world.clone(), compiler.tables().clone());
             let delta = compiler.apply([event(&change)]);
             apply(&change, &mut world);
-            let steps = plan(&delta, compiler.tables(), IN_FORCE).unwrap();
-            old_or_new(&old_world, &old, &world, compiler.tables(), &steps)?;
+            for in_force in IN_FORCE {
+                old_or_new(&old_world, &old, &world, compiler.tables(), &delta, in_force)?;
+            }
         }
     }
 
@@ -151,8 +174,11 @@ proptest! {
         (old_world, new_world) in (world(), world())
     ) {
         let (old, new) = (compile(&old_world), compile(&new_world));
-        let steps = plan_between(old.tables(), new.tables(), IN_FORCE).unwrap();
-        old_or_new(&old_world, old.tables(), &new_world, new.tables(), &steps)?;
+        let delta = Delta::between(old.tables(), new.tables());
+        for in_force in IN_FORCE {
+            old_or_new(&old_world, old.tables(), &new_world, new.tables(), &delta, in_force)?;
+        }
+        prop_assert_eq!(plan_between(old.tables(), new.tables(), 6), plan(&delta, new.tables(), 6));
         prop_assert!(Delta::between(new.tables(), new.tables()).is_empty());
     }
 }
@@ -162,9 +188,11 @@ fn old_or_new(
     old: &Tables,
     new_world: &World,
     new: &Tables,
-    steps: &[Step],
+    delta: &Delta,
+    in_force: Generation,
 ) -> Result<(), TestCaseError> {
-    let mut image = Image::of(old, IN_FORCE);
+    let steps = plan(delta, new, in_force).unwrap();
+    let mut image = Image::of(old, in_force);
     // Probes from both worlds, thinned: every step is judged by all of them.
     let mut probes = packets(old_world);
     probes.extend(packets(new_world));
@@ -172,19 +200,31 @@ fn old_or_new(
     let probes: Vec<(PodKey, Query)> = probes
         .into_iter()
         .step_by(stride)
-        .map(|packet| {
-            (packet.pod.clone(), Query { origin: Origin::Elsewhere, ..query(&old_world.cluster, &packet) })
-        })
+        .map(|packet| (packet.pod.clone(), query(&old_world.cluster, &packet)))
         .collect();
     let judged = |maps: &dyn Fn(&PodKey, &Query) -> Decision| -> Vec<Decision> {
         probes.iter().map(|(pod, query)| maps(pod, query)).collect()
     };
     let before = judged(&|pod, query| judge(old, pod, query));
     let after = judged(&|pod, query| judge(new, pod, query));
-    let mut committed = false;
+    let (mut committed, mut late) = (false, true);
     for (index, step) in steps.iter().enumerate() {
+        if let Step::AddRule(key, row) = step {
+            prop_assert!(image.rule(key).is_none_or(|there| there == *row), "a row is modified: {:?}", key);
+        }
         image.perform(step);
         committed |= matches!(step, Step::Commit(_));
+        late &= *step != Step::Quiesce;
+        if late {
+            // A packet that read the generation before the commit and the rest only now.
+            let late = Late { image: &image, generation: in_force };
+            prop_assert_eq!(
+                &judged(&|pod, query| judge(&late, pod, query)),
+                &before,
+                "late at step {}",
+                index
+            );
+        }
         let now = judged(&|pod, query| judge(&image, pod, query));
         // Stronger than each packet for itself: the whole node moves at once.
         let expected = if committed { &after } else { &before };
@@ -202,7 +242,7 @@ fn old_or_new(
 }
 
 fn performed(before: &Tables, steps: &[Step]) -> Image {
-    let mut image = Image::of(before, IN_FORCE);
+    let mut image = Image::of(before, IN_FORCE[0]);
     for step in steps {
         image.perform(step);
     }
@@ -237,5 +277,34 @@ fn shuffle<T>(items: &mut [T], mut seed: u64) {
     for last in (1..items.len()).rev() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         items.swap(last, usize::try_from(seed >> 33).unwrap_or(0) % (last + 1));
+    }
+}
+
+/// The maps as a packet sees them that read the generation some time ago.
+struct Late<'a> {
+    image: &'a Image,
+    generation: Generation,
+}
+
+impl Maps for Late<'_> {
+    type EndpointKey = PodKey;
+
+    fn generation(&self) -> Generation {
+        self.generation
+    }
+    fn endpoint(&self, key: &PodKey) -> Option<Halves<Endpoint>> {
+        self.image.endpoint(key)
+    }
+    fn address(&self, address: Address) -> Option<Halves<Identity>> {
+        self.image.address(address)
+    }
+    fn prefix(&self, address: Address) -> Option<Halves<Identity>> {
+        self.image.prefix(address)
+    }
+    fn port(&self, index: u32) -> Option<Halves<PortAtom>> {
+        self.image.port(index)
+    }
+    fn rule(&self, key: &RuleKey) -> Option<RuleRow> {
+        self.image.rule(key)
     }
 }

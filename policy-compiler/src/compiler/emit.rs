@@ -45,7 +45,7 @@ impl Compiler {
             if let Some(set) = self.endpoints.rule_set(*id) {
                 let rows = self.rows(set);
                 self.tables.rules.insert(*id, rows);
-                delta.rule_sets.push(*id);
+                delta.rule_sets.insert(*id);
             }
         }
     }

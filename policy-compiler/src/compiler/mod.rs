@@ -10,7 +10,8 @@
 //!
 //! Every part of the tables is a function of the present facts and policies, never of the order in which they came:
 //! ids are digests of content, and what is kept between events are only indexes and counts of users. A compile from
-//! nothing is one batch of events.
+//! nothing is one batch of events. One thing is remembered beyond that: policies that were deleted while their namespace
+//! was being deleted ([`Compiler::retained`]); whoever restarts the engine hands them in again.
 
 mod emit;
 mod endpoints;

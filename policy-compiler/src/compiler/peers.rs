@@ -25,7 +25,7 @@ pub(super) struct Peers {
     node_terms: BTreeSet<TermId>,
     /// By the prefix of the network.
     network_terms: BTreeMap<IpNet, BTreeSet<TermId>>,
-    /// What holds of pods with addresses; sorted, and absent if nothing does.
+    /// What holds of pods with addresses; sorted.
     pods: FxHashMap<PodKey, Vec<TermId>>,
     nodes: FxHashMap<Arc<str>, Vec<TermId>>,
     prefixes: BTreeMap<IpNet, Prefix>,
@@ -185,6 +185,14 @@ fn resolved(pod: &Pod) -> BTreeMap<NamedPort, (Transport, u16)> {
     all
 }
 
+/// Whether a network leaves out a prefix. Exceptions are sorted, and there can be very many.
+fn excepts(network: &Network, prefix: &IpNet) -> bool {
+    (network.cidr.prefix_len()..=prefix.prefix_len()).any(|length| {
+        let outer = IpNet::new(prefix.network(), length).map(|outer| outer.trunc());
+        outer.is_ok_and(|outer| network.except.binary_search(&outer).is_ok())
+    })
+}
+
 /// Adds to or removes from a sorted list; whether it was not there, or was.
 fn toggle(list: &mut Vec<TermId>, term: TermId, add: bool) -> bool {
     match (list.binary_search(&term), add) {
@@ -204,13 +212,18 @@ impl Compiler {
     /// Brings terms and identities of all peers up to date.
     pub(super) fn settle_peers(&mut self, dirty: &Dirty, delta: &mut Delta) {
         let mut addresses = dirty.addresses.clone();
-        let mut prefixes = BTreeSet::new();
+        let mut networks = BTreeSet::new();
         let (came, went) = self.terms.changes();
         for term in went {
-            self.toggle_term(term, false, dirty, &mut addresses, &mut prefixes);
+            self.toggle_term(term, false, dirty, &mut addresses, &mut networks);
         }
         for term in came {
-            self.toggle_term(term, true, dirty, &mut addresses, &mut prefixes);
+            self.toggle_term(term, true, dirty, &mut addresses, &mut networks);
+        }
+        let mut prefixes = BTreeSet::new();
+        for network in &networks {
+            prefixes.extend(self.peers.prefixes_in(network));
+            addresses.extend(self.peers.addresses_in(network));
         }
         for key in &dirty.pods {
             if self.settle_pod(key) {
@@ -237,7 +250,7 @@ impl Compiler {
         add: bool,
         dirty: &Dirty,
         addresses: &mut BTreeSet<IpAddr>,
-        prefixes: &mut BTreeSet<IpNet>,
+        networks: &mut BTreeSet<IpNet>,
     ) {
         match self.terms.get(id).clone() {
             Term::Peer(PeerTerm::Pods(pods)) => self.toggle_pods(id, &pods, |_| true, add, dirty, addresses),
@@ -258,8 +271,8 @@ impl Compiler {
                 }
             }
             Term::Peer(PeerTerm::Network(network)) => {
-                self.toggle_network(id, &network, add, prefixes);
-                addresses.extend(self.peers.addresses_in(&network.cidr));
+                self.toggle_network(id, &network, add);
+                networks.insert(network.cidr);
             }
             // Matches nobody until names can be followed.
             Term::Peer(PeerTerm::Domain(_)) => {}
@@ -293,7 +306,7 @@ impl Compiler {
         }
     }
 
-    fn toggle_network(&mut self, id: TermId, network: &Network, add: bool, prefixes: &mut BTreeSet<IpNet>) {
+    fn toggle_network(&mut self, id: TermId, network: &Network, add: bool) {
         if add {
             self.peers.network_terms.entry(network.cidr).or_default().insert(id);
             self.peers.mention(network);
@@ -310,7 +323,6 @@ impl Compiler {
                 }
             }
         }
-        prefixes.extend(self.peers.prefixes_in(&network.cidr));
     }
 
     /// Matches a pod against all terms; whether what holds of it changed.
@@ -361,9 +373,7 @@ impl Compiler {
             None
         } else {
             let terms = self.peers.network_terms_of(&prefix, |term| match self.terms.get(term) {
-                Term::Peer(PeerTerm::Network(network)) => {
-                    !network.except.iter().any(|except| except.contains(&prefix))
-                }
+                Term::Peer(PeerTerm::Network(network)) => !excepts(network, &prefix),
                 _ => false,
             });
             let identity = self.identities.acquire(&terms, &mut self.terms);
