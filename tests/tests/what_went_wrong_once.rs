@@ -1,5 +1,7 @@
 //! Mistakes that were made, here or elsewhere, each as a test of its own.
 
+#![expect(clippy::unwrap_used, reason = "the inputs are made here")]
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
