@@ -191,7 +191,7 @@ fn old_or_new(
     delta: &Delta,
     in_force: Generation,
 ) -> Result<(), TestCaseError> {
-    let steps = plan(delta, new, in_force).unwrap();
+    let steps = plan(delta, new, in_force).map_err(|error| TestCaseError::fail(error.to_string()))?;
     let mut image = Image::of(old, in_force);
     // Probes from both worlds, thinned: every step is judged by all of them.
     let mut probes = packets(old_world);
