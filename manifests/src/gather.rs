@@ -12,8 +12,16 @@ use crate::parse::{Parsed, Skipped};
 /// The id of the note (the content is equal) or error (it is not) about two objects of one name.
 pub const DUPLICATE_OBJECT: &str = "duplicate-object";
 
-/// The id of the note about objects of a kind that is not read.
+/// The id of the note about objects of a kind that is not read; a warning if its name is that of a kind that is.
 pub const SKIPPED_KIND: &str = "skipped-kind";
+
+/// What is counted together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct SkippedKind {
+    kind: String,
+    group: String,
+    expected: Option<String>,
+}
 
 /// All that was read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,11 +38,12 @@ impl Loaded {
         let mut loaded = Self::default();
         let mut places: HashMap<ObjectRef, usize> = HashMap::new();
         let mut generated: HashMap<ObjectRef, usize> = HashMap::new();
-        let mut skipped: BTreeMap<(String, String), (Location, usize)> = BTreeMap::new();
+        let mut skipped: BTreeMap<SkippedKind, (Location, usize)> = BTreeMap::new();
         for file in files {
             loaded.problems.extend(file.problems);
-            for Skipped { kind, api_version, location } in file.skipped {
-                skipped.entry((kind, group(&api_version).to_owned())).or_insert((location, 0)).1 += 1;
+            for Skipped { kind, api_version, expected, location } in file.skipped {
+                let kind = SkippedKind { kind, group: group(&api_version).to_owned(), expected };
+                skipped.entry(kind).or_insert((location, 0)).1 += 1;
             }
             for mut object in file.objects {
                 make_unique(&mut object, &places, &mut generated);
@@ -46,9 +55,7 @@ impl Loaded {
                 }
             }
         }
-        loaded.problems.extend(
-            skipped.into_iter().map(|((kind, group), (place, count))| skip(&kind, &group, place, count)),
-        );
+        loaded.problems.extend(skipped.into_iter().map(|(kind, (place, count))| skip(kind, place, count)));
         loaded
     }
 
@@ -122,20 +129,26 @@ fn alike(first: &Content, second: &Content) -> bool {
     bare(first) == bare(second)
 }
 
-fn skip(kind: &str, group: &str, location: Location, count: usize) -> Problem {
-    let group = if group.is_empty() { String::new() } else { format!(" ({})", Short(group)) };
-    let kind = Short(kind);
-    let message = match count {
+fn skip(skipped: SkippedKind, location: Location, count: usize) -> Problem {
+    let SkippedKind { kind, group, expected } = skipped;
+    let group = if group.is_empty() { String::new() } else { format!(" ({})", Short(&group)) };
+    let kind = Short(&kind);
+    let mut message = match count {
         1 => format!("1 object of kind {kind}{group} is skipped"),
         count => format!("{count} objects of kind {kind}{group} are skipped, this is the first"),
     };
+    // A pod that is left out of the picture changes the answers about it.
+    let severity = if expected.is_some() { Severity::Warning } else { Severity::Note };
+    if expected.is_some() {
+        message.push_str("; its apiVersion is none that has this kind");
+    }
     Problem {
-        severity: Severity::Note,
+        severity,
         id: SKIPPED_KIND,
         object: ObjectRef::cluster("File", &location.file),
         path: String::new(),
         message,
-        expected: String::new(),
+        expected: expected.unwrap_or_default(),
         location: Some(location),
     }
 }
@@ -183,6 +196,22 @@ mod tests {
                 "note: a:2: File a: 3 objects of kind Ingress (networking.k8s.io) are skipped, this is the first",
             ]
         );
+    }
+
+    #[test]
+    fn a_kind_that_is_read_under_a_version_that_has_it_not_is_skipped_with_a_warning() {
+        let text = "{apiVersion: v1, kind: Deployment, metadata: {name: d}}\n";
+        let (objects, problems) = gather(&[("a", text)]);
+        assert_eq!(objects, Vec::<String>::new());
+        assert_eq!(
+            problems,
+            [
+                "warning: a:1: File a: 1 object of kind Deployment is skipped; its apiVersion is none that has this kind; \
+              expected apiVersion: apps/v1, kind: Deployment"
+            ]
+        );
+        let (_, problems) = gather(&[("a", "{apiVersion: serving.knative.dev/v1, kind: Service}")]);
+        assert!(problems[0].starts_with("note: "), "{problems:?}");
     }
 
     #[test]

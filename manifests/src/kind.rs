@@ -26,9 +26,45 @@ pub(crate) enum Recognition {
         /// The version that is read.
         expected: &'static str,
     },
+    /// It is no kind of its group, but may be meant to be a policy: the API server refuses it.
+    NoSuchKind {
+        /// The kinds that may be meant.
+        expected: &'static str,
+    },
+    /// It is skipped, though it has the name of a kind that is read: the groups of Kubernetes itself have it elsewhere.
+    Misplaced {
+        /// The version that is read.
+        expected: &'static str,
+        /// The name as it is spelled.
+        kind: &'static str,
+    },
     /// It is skipped.
     Skipped,
 }
+
+/// Groups in which there may be policies: all their kinds, and what is read of them. A kind that is not among these is
+/// none, and to skip it would drop a policy for a slip of the pen.
+const POLICY_GROUPS: &[(&str, &[&str], &str)] = &[
+    (
+        "networking.k8s.io",
+        &[
+            "Ingress",
+            "IngressList",
+            "IngressClass",
+            "IngressClassList",
+            "IPAddress",
+            "IPAddressList",
+            "ServiceCIDR",
+            "ServiceCIDRList",
+        ],
+        "kind: NetworkPolicy, or another kind of this group (Ingress, IngressClass, IPAddress, ServiceCIDR)",
+    ),
+    (
+        "policy.networking.k8s.io",
+        &[],
+        "kind: ClusterNetworkPolicy, AdminNetworkPolicy or BaselineAdminNetworkPolicy",
+    ),
+];
 
 const APPS: &[&str] = &["apps/v1", "apps/v1beta2", "apps/v1beta1", "extensions/v1beta1"];
 
@@ -54,15 +90,52 @@ const KINDS: &[(&str, &[&str], Kind)] = &[
 
 /// Finds out what an object is.
 pub(crate) fn recognise(api_version: &str, kind: &str) -> Recognition {
-    let Some(&(_, versions, read_as)) = KINDS.iter().find(|(name, ..)| *name == kind) else {
-        return Recognition::Skipped;
-    };
-    if versions.contains(&api_version) {
-        return Recognition::Read(read_as);
+    // Whatever the case of its letters, it may be a policy.
+    let known = KINDS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(kind));
+    if let Some(&(name, versions, read_as)) = known {
+        match (versions.contains(&api_version), name == kind, versions) {
+            (true, true, _) => return Recognition::Read(read_as),
+            (false, _, [expected, ..]) if read_as.is_policy() => {
+                return Recognition::OtherPolicy { expected };
+            }
+            _ if read_as.is_policy() => return Recognition::NoSuchKind { expected: spelled(read_as) },
+            _ => {}
+        }
     }
-    match versions {
-        [expected, ..] if read_as.is_policy() => Recognition::OtherPolicy { expected },
+    let group = group_of(api_version);
+    let policies = POLICY_GROUPS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(group));
+    match (policies, known) {
+        (Some((_, others, _)), _) if others.contains(&kind) => Recognition::Skipped,
+        (Some(&(_, _, expected)), _) => Recognition::NoSuchKind { expected },
+        // Other projects have a Service or a Job of their own.
+        (None, Some(&(name, [expected, ..], _))) if is_builtin(group) => {
+            Recognition::Misplaced { expected, kind: name }
+        }
+        // Its items may be policies.
+        (None, _) if kind.eq_ignore_ascii_case("List") && is_builtin(group) => {
+            Recognition::NoSuchKind { expected: "kind: List" }
+        }
         _ => Recognition::Skipped,
+    }
+}
+
+/// The group of a version, and the version itself if it names none: `networking.k8s.io` alone is a group.
+fn group_of(api_version: &str) -> &str {
+    api_version.split('/').next().unwrap_or_default().trim()
+}
+
+/// Whether a group is one of Kubernetes itself. The old ones have no dot, and `v1` and nothing at all stand for the core.
+fn is_builtin(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io")
+}
+
+/// What to write for a policy.
+const fn spelled(policy: Kind) -> &'static str {
+    match policy {
+        Kind::ClusterNetworkPolicy => "kind: ClusterNetworkPolicy",
+        Kind::AdminNetworkPolicy => "kind: AdminNetworkPolicy",
+        Kind::BaselineAdminNetworkPolicy => "kind: BaselineAdminNetworkPolicy",
+        _ => "kind: NetworkPolicy",
     }
 }
 
@@ -224,9 +297,54 @@ mod tests {
                 Recognition::OtherPolicy { expected: "policy.networking.k8s.io/v1alpha1" },
             ),
             ("apps/v1beta1", "Deployment", Recognition::Read(Kind::Workload)),
-            ("apps/v2", "Deployment", Recognition::Skipped),
             ("serving.knative.dev/v1", "Service", Recognition::Skipped),
             ("networking.k8s.io/v1", "Ingress", Recognition::Skipped),
+        ] {
+            assert_eq!(recognise(api_version, kind), expected, "{api_version} {kind}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_policy_is_never_skipped() {
+        for (api_version, kind) in [
+            ("networking.k8s.io/v1", "Networkpolicy"),
+            ("networking.k8s.io/v1", "NetworkPolcy"),
+            ("networking.k8s.io/v1", "NetworkPolicyList"),
+            ("networking.k8s.io/v1", "networkpolicylist"),
+            ("networking.k8s.io/v1", "Pod"),
+            ("networking.k8s.io", "NetPol"),
+            ("Networking.k8s.io/v1", "NetPol"),
+            ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicies"),
+            ("policy.networking.k8s.io/v1alpha2", "clusterNetworkPolicy"),
+            ("policy.networking.k8s.io/v1alpha2", "Ingress"),
+            ("v1", "list"),
+        ] {
+            let found = recognise(api_version, kind);
+            assert!(matches!(found, Recognition::NoSuchKind { .. }), "{api_version} {kind}: {found:?}");
+        }
+        for (api_version, kind) in
+            [("v1", "networkpolicy"), ("projectcalico.org/v3", "networkPolicy"), ("", "ADMINNETWORKPOLICY")]
+        {
+            let found = recognise(api_version, kind);
+            assert!(matches!(found, Recognition::OtherPolicy { .. }), "{api_version} {kind}: {found:?}");
+        }
+        for kind in ["Ingress", "IngressClass", "IPAddress", "ServiceCIDR", "IngressList", "ServiceCIDRList"]
+        {
+            assert_eq!(recognise("networking.k8s.io/v1beta1", kind), Recognition::Skipped, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_is_read_is_misplaced_only_in_groups_of_kubernetes() {
+        let deployment = Recognition::Misplaced { expected: "apps/v1", kind: "Deployment" };
+        for (api_version, kind, expected) in [
+            ("v1", "Deployment", deployment),
+            ("apps/v2", "Deployment", deployment),
+            ("apps/v1", "deployment", deployment),
+            ("", "Deployment", deployment),
+            ("discovery.k8s.io/v1", "Pod", Recognition::Misplaced { expected: "v1", kind: "Pod" }),
+            ("batch.volcano.sh/v1alpha1", "Job", Recognition::Skipped),
+            ("v1", "ConfigMap", Recognition::Skipped),
         ] {
             assert_eq!(recognise(api_version, kind), expected, "{api_version} {kind}");
         }

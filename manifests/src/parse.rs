@@ -40,6 +40,8 @@ pub struct Skipped {
     pub kind: String,
     /// Its version of the API.
     pub api_version: String,
+    /// What was probably meant, if its name is that of a kind that is read: `apiVersion: apps/v1, kind: Deployment`.
+    pub expected: Option<String>,
     /// Its place.
     pub location: Location,
 }
@@ -124,17 +126,36 @@ impl Reader {
                     Problem::invalid(&reference(&node, &kind, None), "apiVersion", message, expected);
                 self.problem(problem, line);
             }
+            Recognition::NoSuchKind { expected } => {
+                let line = node.entry("kind").map_or(node.line, |entry| entry.line);
+                let message = format!("{} has no kind {}", named_version(&api_version), Short(&kind));
+                let object = reference(&node, &kind, None);
+                self.problem(Problem::invalid(&object, "kind", message, expected), line);
+            }
             // Tests of policies lie beside them; `polctl test` reads these.
             Recognition::Skipped if kind == "PolicyTest" && api_version.starts_with("polder.dev/") => {}
-            Recognition::Skipped => {
-                let location = Location { file: Arc::clone(&self.file), line: node.line };
-                self.parsed.skipped.push(Skipped { kind, api_version, location });
+            Recognition::Skipped => self.skip(&node, kind, api_version, None),
+            Recognition::Misplaced { expected, kind: spelled } => {
+                let expected = format!("apiVersion: {expected}, kind: {spelled}");
+                self.skip(&node, kind, api_version, Some(expected));
             }
         }
     }
 
+    fn skip(&mut self, node: &Node, kind: String, api_version: String, expected: Option<String>) {
+        let location = Location { file: Arc::clone(&self.file), line: node.line };
+        self.parsed.skipped.push(Skipped { kind, api_version, expected, location });
+    }
+
     fn foreign(&mut self, node: &Node, inherited: Inherited<'_>) {
         if matches!(inherited, Inherited::Nothing) {
+            // With a version of the API it is meant to be an object, and may be a policy whose kind got lost.
+            if let Some(entry) = node.entry("apiVersion").filter(|_| !is_chart(node)) {
+                let object = ObjectRef::cluster("File", &self.file);
+                let message = "an object has an apiVersion and no kind";
+                let expected = "the kind of the object, as text";
+                return self.problem(Problem::invalid(&object, "kind", message, expected), entry.line);
+            }
             return self.foreign.push(node.line);
         }
         // What stands among objects must be one: it may be a policy whose kind got lost.
@@ -213,6 +234,14 @@ impl Reader {
         }
         self.parsed
     }
+}
+
+/// Whether a document is the description of a Helm chart (`Chart.yaml`), which lies beside manifests, has an `apiVersion`
+/// of Helm's and never a kind.
+fn is_chart(node: &Node) -> bool {
+    matches!(node.get("apiVersion").and_then(Node::text), Some("v1" | "v2"))
+        && ["name", "version"].iter().all(|key| node.get(key).is_some())
+        && ["kind", "metadata", "spec", "items"].iter().all(|key| node.get(key).is_none())
 }
 
 fn unknown_field(object: &ObjectRef, path: String, kind: &str) -> Problem {

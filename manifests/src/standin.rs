@@ -19,7 +19,7 @@ const CLIMB: usize = 3;
 #[derive(Default)]
 pub(crate) struct Workloads<'a> {
     known: BTreeMap<WorkloadKey, (&'a Object, &'a WorkloadManifest)>,
-    /// Those that pods of the input belong to.
+    /// Those that unfinished pods of the input belong to.
     inhabited: BTreeSet<WorkloadKey>,
 }
 
@@ -55,13 +55,18 @@ impl<'a> Workloads<'a> {
         Self { known: known.collect(), inhabited: BTreeSet::new() }
     }
 
-    /// Finds the workload of a live pod, better than the pod alone tells if its owners are in the input.
+    /// Finds the workload of a pod of the input, better than the pod alone tells if its owners are in the input.
     pub(crate) fn adopt(&mut self, pod: &mut Pod, metadata: &ObjectMeta) {
         let Some(owner) = controller(metadata) else { return };
         let owner = WorkloadKey { namespace: pod.key.namespace.clone(), name: owner.name, kind: owner.kind };
         if self.known.contains_key(&owner) {
             let top = self.climb(owner.clone());
             pod.workload = Workload { kind: top.kind, name: top.name };
+        }
+        // A pod that is finished has no address any more, and policy no effect on it: who reaches the workload's next pod
+        // is shown by a stand-in.
+        if pod.phase == Phase::Finished {
+            return;
         }
         self.inhabited.insert(owner);
         let (kind, name) = (pod.workload.kind.clone(), pod.workload.name.clone());
@@ -81,7 +86,7 @@ impl<'a> Workloads<'a> {
         key
     }
 
-    /// One pod for each workload that has none, in a name that no pod has.
+    /// One pod for each workload that has none, or only finished ones, in a name that no pod has.
     pub(crate) fn stand_ins(&self, mut names: BTreeSet<PodKey>) -> Vec<StandIn> {
         let mut stand_ins = Vec::new();
         for (key, (object, manifest)) in &self.known {

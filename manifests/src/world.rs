@@ -21,7 +21,7 @@ pub const MADE_UP_ADDRESSES: &str = "made-up-addresses";
 /// A cluster as manifests describe it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
-    /// The facts. A workload without live pods has one pod that stands for all of them.
+    /// The facts. A workload without unfinished pods has one pod that stands for all of them.
     pub cluster: Cluster,
     /// The policies, in the order of the files.
     pub policies: Vec<(PolicyObject, Arc<Source>)>,

@@ -1,8 +1,8 @@
 //! Manifests to an engine: what every verb begins with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use manifests::world::Replicas;
 use policy_compiler::api::PolicyObject;
@@ -13,6 +13,10 @@ use policy_compiler::object::{PodKey, Source};
 use policy_compiler::problem::{Problem, Severity};
 
 use crate::clean::clean;
+
+/// The ids of warnings that bear on every answer: what is asked about may be missing, or judged by what it is not.
+const MISLEADING: &[&str] =
+    &[manifests::world::MADE_UP_ADDRESSES, manifests::gather::SKIPPED_KIND, "not-enforceable"];
 
 /// Where manifests come from.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,18 +70,38 @@ impl Input {
         self.problems.iter().filter(|problem| problem.severity == Severity::Error)
     }
 
-    /// Whether nothing was refused; says what was, on standard error.
+    /// The warnings without which an answer would mislead.
+    fn warnings(&self) -> impl Iterator<Item = &Problem> {
+        let misleads =
+            |problem: &&Problem| problem.severity == Severity::Warning && MISLEADING.contains(&problem.id);
+        self.problems.iter().filter(misleads)
+    }
+
+    /// Whether nothing was refused; says what was, and what the answer has to be read with, on standard error.
     pub(crate) fn accepted(&self) -> bool {
         let mut accepted = true;
         for problem in self.errors() {
             anstream::eprintln!("error: {}", clean(&problem.to_string()));
             accepted = false;
         }
+        for problem in self.warnings() {
+            let text = problem.to_string();
+            let text = clean(&text);
+            if is_new(&text) {
+                anstream::eprintln!("warning: {text}");
+            }
+        }
         if accepted && self.compiler.cluster().pods.is_empty() {
             anstream::eprintln!("warning: there are no pods and no workloads in the input");
         }
         accepted
     }
+}
+
+/// Whether this was not said before: test files often read the same manifests.
+fn is_new(text: &str) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned())
 }
 
 fn replicas(cluster: &Cluster, stand_ins: &BTreeMap<PodKey, Replicas>) -> BTreeMap<WorkloadKey, u32> {
@@ -92,4 +116,45 @@ fn replicas(cluster: &Cluster, stand_ins: &BTreeMap<PodKey, Replicas>) -> BTreeM
         Some(((Arc::clone(&key.namespace), Arc::clone(&workload.kind), Arc::clone(&workload.name)), number))
     });
     known.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_that_bear_on_the_answer_are_said_and_only_once() {
+        let folder = std::env::temp_dir().join(format!("polctl-input-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = "\
+{apiVersion: v1, kind: Deployment, metadata: {name: d}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: p}, status: {podIPs: [{ip: nonsense}]}}
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: names}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {}}
+  egress:
+  - {action: Accept, to: [{domainNames: [example.org]}]}
+  - {action: Deny, to: [{networks: [0.0.0.0/1, 128.0.0.0/1]}]}
+";
+        std::fs::write(folder.join("all.yaml"), text).unwrap();
+        let input = Input::load(&Args { filename: vec![folder.clone()] });
+        std::fs::remove_dir_all(&folder).unwrap();
+        let ids: BTreeSet<_> = input.warnings().map(|problem| problem.id).collect();
+        // The others are `polctl check`'s.
+        assert_eq!(ids, ["made-up-addresses", "not-enforceable", "skipped-kind"].into());
+        assert_eq!(input.warnings().count(), 3);
+        assert!(input.problems.iter().any(|problem| problem.id == "unusable-value"));
+        assert!(input.accepted());
+        for warning in input.warnings() {
+            assert!(!is_new(&clean(&warning.to_string())), "{warning} was said");
+        }
+    }
 }

@@ -63,7 +63,8 @@ const TYPES: &[(&[&str], Type)] = &[
 /// Finds what a name means, in the given namespace unless it says another. The error is ready to be shown.
 pub(crate) fn find(cluster: &Cluster, text: &str, namespace: &str) -> anyhow::Result<Found> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(of_address(cluster, address));
+        // On the wire an IPv4-mapped address is the IPv4 address; as IPv6 no prefix for it would match.
+        return Ok(of_address(cluster, address.to_canonical()));
     }
     let parts: Vec<&str> = text.split('/').collect();
     match &parts[..] {

@@ -107,6 +107,43 @@ fn a_policy_of_another_version_is_an_error() {
 }
 
 #[test]
+fn a_misspelt_or_missing_kind_of_a_policy_is_an_error() {
+    assert_eq!(
+        problems(&POLICY.replace("NetworkPolicy", "Networkpolicy")),
+        ["error invalid-object: f.yaml:2: Networkpolicy prod/api: kind: networking.k8s.io/v1 has no kind \
+          Networkpolicy; expected kind: NetworkPolicy"]
+    );
+    assert_eq!(
+        problems(&POLICY.replace("NetworkPolicy", "NetPol")),
+        ["error invalid-object: f.yaml:2: NetPol prod/api: kind: networking.k8s.io/v1 has no kind NetPol; \
+          expected kind: NetworkPolicy, or another kind of this group (Ingress, IngressClass, IPAddress, ServiceCIDR)"]
+    );
+    let list = "apiVersion: networking.k8s.io/v1\nkind: NetworkpolicyList\nitems:\n- metadata: {name: a}\n";
+    assert_eq!(
+        problems(list),
+        [
+            "error invalid-object: f.yaml:4: Networkpolicy a: kind: networking.k8s.io/v1 has no kind Networkpolicy; \
+          expected kind: NetworkPolicy"
+        ]
+    );
+    for kind in ["Kind: NetworkPolicy", "kind: null", "kind: 5", "kind: [NetworkPolicy]"] {
+        assert_eq!(
+            problems(&POLICY.replace("kind: NetworkPolicy", kind)),
+            ["error invalid-object: f.yaml:1: File f.yaml: kind: an object has an apiVersion and no kind; \
+              expected the kind of the object, as text"],
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn the_description_of_a_chart_is_no_object() {
+    let chart = "apiVersion: v2\nname: web\nversion: 1.0.0\n";
+    assert!(problems(chart)[0].starts_with("note not-an-object: f.yaml:1:"), "{:?}", problems(chart));
+    assert!(problems(&format!("{chart}spec: {{}}\n"))[0].starts_with("error invalid-object: f.yaml:1:"));
+}
+
+#[test]
 fn lists_are_unrolled_with_their_lines() {
     let text = "\
 apiVersion: v1

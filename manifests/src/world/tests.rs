@@ -114,6 +114,33 @@ fn a_pod_of_a_cron_job_belongs_to_it_if_the_job_says_so() {
 }
 
 #[test]
+fn a_workload_whose_pods_are_all_finished_has_a_stand_in_beside_them() {
+    let cron = owned("CronJob", "backup", "", "");
+    let job = owned("Job", "backup-28", "CronJob", "backup");
+    let pod = |name: &str, phase: &str| {
+        let pod = owned("Pod", name, "Job", "backup-28");
+        pod.replace("spec: {}", &format!("spec: {{}}, status: {{phase: {phase}}}"))
+    };
+    for phase in ["Succeeded", "Failed"] {
+        // The finished pod has the name that the stand-in would have.
+        let finished = pod("backup", phase);
+        assert_eq!(
+            workloads(&format!("{cron}{job}{finished}")),
+            ["default/backup of CronJob backup", "default/backup-cronjob of CronJob backup"]
+        );
+        assert_eq!(
+            workloads(&format!("{}{finished}", owned("Job", "backup-28", "", ""))),
+            ["default/backup of Job backup-28", "default/backup-28 of Job backup-28"]
+        );
+        let pending = pod("backup-29-x", "Pending");
+        assert_eq!(
+            workloads(&format!("{cron}{job}{finished}{pending}")),
+            ["default/backup of CronJob backup", "default/backup-29-x of CronJob backup"]
+        );
+    }
+}
+
+#[test]
 fn an_owner_without_the_controller_flag_will_do() {
     let set = owned("StatefulSet", "db", "", "");
     let pod = owned("Pod", "db-0", "StatefulSet", "db").replace(", controller: true", "");

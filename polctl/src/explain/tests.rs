@@ -159,6 +159,47 @@ spec: {podSelector: {}}
 }
 
 #[test]
+fn the_only_pod_of_a_workload_to_itself_is_said_to_be_that() {
+    let one = "
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: one, namespace: shop}
+spec: {template: {metadata: {labels: {app: one}}, spec: {containers: [{name: c}]}}}
+";
+    let note = "Deployment shop/one has only one pod here, so that this is the pod reaching itself; \
+                with a second replica policy would decide between the two";
+    assert_eq!(ask(one, "one", "one", &port("80")).unwrap().notes, [note]);
+    for (from, to) in [("one", "client"), ("job", "job"), ("web", "web"), ("client", "client")] {
+        let notes = ask(one, from, to, &port("80")).unwrap().notes;
+        assert!(!notes.iter().any(|note| note.contains("reaching itself")), "{from} {to}: {notes:?}");
+    }
+}
+
+#[test]
+fn a_service_without_backends_says_why() {
+    let services = "
+---
+{apiVersion: v1, kind: Service, metadata: {name: dns, namespace: shop}, spec: {type: ExternalName, externalName: example.org}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: hand, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: none, namespace: shop}, spec: {selector: {app: gone}, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: odd, namespace: shop}, spec: {selector: {app: web}, ports: [{port: 80, targetPort: htpp}]}}
+";
+    for (to, why) in [
+        ("dns", "has no ports, so that nothing goes through it"),
+        ("hand", "it has no selector, and no endpoint slice here has that port"),
+        ("none", "its selector finds no pod that runs"),
+        ("odd", "none of its pods has a container port of the name"),
+    ] {
+        let error = ask(services, "client", to, &port("80")).unwrap_err().to_string();
+        assert!(error.contains(why), "{to}: {error}");
+    }
+}
+
+#[test]
 fn without_a_port_the_groups_are_exact_and_one_that_is_allowed_is_enough() {
     let answers = ask(OPEN_TO_OLD, "client", "pod/web-1", &Asked::All).unwrap();
     assert!(answers.allowed);

@@ -92,8 +92,22 @@ pub(crate) fn units(input: &mut Input, from: Found, to: Found, asked: &Asked) ->
     };
     if units.iter().any(is_other) {
         units.retain(is_other);
+    } else {
+        notes.extend(to_itself(cluster, &units));
     }
     Ok(Units { from: from_name, to: name(&to), units, notes })
+}
+
+/// What has to be said if all that is asked is whether the only pod of a workload reaches itself.
+fn to_itself(cluster: &Cluster, units: &[Unit]) -> Option<String> {
+    let Party::Pod(key, _) = &units.first()?.from else { return None };
+    // No policy decides about the host network, however many pods there are.
+    let pod = cluster.pods.get(key).filter(|pod| !pod.host_network && &*pod.workload.kind != "Pod")?;
+    Some(format!(
+        "{} {}/{} has only one pod here, so that this is the pod reaching itself; with a second replica policy would \
+         decide between the two",
+        pod.workload.kind, key.namespace, pod.workload.name
+    ))
 }
 
 fn name(meant: &Meant) -> String {
@@ -224,6 +238,13 @@ fn service_targets(
         Asked::All => service.ports.iter().collect(),
         Asked::Port(port) => service.ports.iter().filter(|of| is_asked(of, port)).collect(),
     };
+    if service.ports.is_empty() {
+        bail!(
+            "{} has no ports, so that nothing goes through it (ExternalName is an entry in DNS, no way to a pod); \
+             expected what is behind it as TO",
+            clean(&name)
+        );
+    }
     if ports.is_empty() {
         let all: Vec<String> = service.ports.iter().map(service_port).collect();
         bail!("{} has no such port; expected one of {}", clean(&name), clean(&all.join(", ")));
@@ -249,7 +270,12 @@ fn service_targets(
         }
     }
     if targets.is_empty() {
-        bail!("{} has no backend with that port", clean(&name));
+        let why = match backends(cluster, service) {
+            None => "it has no selector, and no endpoint slice here has that port for it",
+            Some(pods) if pods.is_empty() => "its selector finds no pod that runs",
+            Some(_) => "none of its pods has a container port of the name that is its targetPort",
+        };
+        bail!("{} has no backend with that port: {why}", clean(&name));
     }
     Ok(targets)
 }

@@ -143,3 +143,16 @@ fn a_name_that_means_nothing_or_too_much_is_an_error_that_says_what_would_do() {
     let (error, _) = said("prod/\u{1b}[2J", "default");
     assert!(!error.contains('\u{1b}'), "{error:?}");
 }
+
+#[test]
+fn an_ipv4_mapped_address_is_the_ipv4_address() {
+    for (mapped, plain) in [
+        ("::ffff:10.0.0.2", "10.0.0.2"),
+        ("::ffff:a00:2", "10.0.0.2"),
+        ("::ffff:10.96.0.3", "10.96.0.3"),
+        ("::ffff:1.1.1.1", "1.1.1.1"),
+    ] {
+        assert_eq!(said(mapped, "prod"), said(plain, "prod"), "{mapped}");
+    }
+    assert_eq!(said("::10.0.0.2", "prod").0, "::a00:2 = [::a00:2]");
+}

@@ -75,6 +75,10 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Suite, Vec<Problem>> {
     if documents == 0 && reader.problems.is_empty() {
         reader.problem(1, "", "the file is empty", "a map with `tests`");
     }
+    // Nothing asked would pass whatever the policies say.
+    if suite.tests.is_empty() && reader.problems.is_empty() {
+        reader.problem(1, "tests", "there is no test in it", "at least one test");
+    }
     if suite.manifests.is_empty() {
         suite.manifests.push(if folder.as_os_str().is_empty() {
             PathBuf::from(".")

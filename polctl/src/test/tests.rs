@@ -149,7 +149,7 @@ tests:
 #[test]
 fn manifests_are_found_from_the_folder_of_the_test_file() {
     let parse = |path: &str, manifests: &str| {
-        let text = format!("{manifests}tests: []\n");
+        let text = format!("{manifests}tests: [{{from: a, to: b, expect: deny}}]\n");
         parse(Path::new(path), text.as_bytes()).unwrap().manifests
     };
     assert_eq!(parse("a/t.yaml", "manifests: [., ../b]\n"), [PathBuf::from("a/."), PathBuf::from("a/../b")]);
@@ -225,4 +225,18 @@ fn the_tests_of_the_examples_pass_and_those_of_the_shop_notice_its_change() {
             "monitoring/grafana -> shop/frontend, shop/cart, shop/catalog, shop/payments: deny",
         ]
     );
+}
+
+#[test]
+fn a_file_without_a_test_is_not_valid() {
+    for text in ["tests: []\n", "manifests: [.]\ntests: []\n---\ntests: []\n"] {
+        let problems = parse(Path::new("t.yaml"), text.as_bytes()).unwrap_err();
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            ["t.yaml:1: PolicyTest t.yaml: tests: there is no test in it; expected at least one test"]
+        );
+    }
+    let two = "tests: []\n---\ntests: [{from: a, to: b, expect: deny}]\n";
+    assert_eq!(parse(Path::new("t.yaml"), two.as_bytes()).unwrap().tests.len(), 1);
 }
