@@ -111,14 +111,16 @@ impl Cells {
         for transport in Transport::ALL {
             let named = set.ranges().iter().filter(|(of, ..)| *of == transport);
             let atoms = partition(named.map(|&(_, first, last)| (first, last)));
-            let mut rest = PortSet::empty();
-            rest.add(transport, 1, u16::MAX);
+            let before = cells.len();
             for (first, last) in atoms {
                 let mut ports = PortSet::empty();
                 ports.add(transport, first, last);
-                rest = rest.difference(&ports);
                 cells.push(Cell { atom: Some((transport, compiler.tables().atom(transport, first))), ports });
             }
+            let mut rest = PortSet::empty();
+            rest.add(transport, 1, u16::MAX);
+            let named = cells.iter().skip(before).map(|cell| &cell.ports);
+            let rest = rest.difference(&PortSet::union_of_disjoint(named));
             // Other rule sets may cut the rest further, but not for this one: any port of it will do.
             if let Some(&(first, _)) = rest.ranges(transport).first() {
                 let atom = compiler.tables().atom(transport, first);
@@ -141,7 +143,7 @@ impl Cells {
 
     fn allowed(&self, compiler: &Compiler, peer: Identity) -> PortSet {
         let allowed = self.decisions(compiler, peer).filter(|(decision, _)| decision.verdict.is_allow());
-        allowed.fold(PortSet::empty(), |set, (_, ports)| set.union(ports))
+        PortSet::union_of_disjoint(allowed.map(|(_, ports)| ports))
     }
 }
 

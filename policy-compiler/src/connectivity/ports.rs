@@ -88,6 +88,18 @@ impl PortSet {
         self.combine(with, Operation::Union)
     }
 
+    /// What is in any of these sets, of which no two have anything in common: one pass, however many there are.
+    pub(super) fn union_of_disjoint<'a>(sets: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut all = Self::empty();
+        for set in sets {
+            all.other |= set.other;
+            for (ranges, more) in all.ranges.iter_mut().zip(&set.ranges) {
+                ranges.extend(more);
+            }
+        }
+        all.union(&Self::empty())
+    }
+
     /// What is in both.
     #[must_use]
     pub fn intersection(&self, with: &Self) -> Self {
