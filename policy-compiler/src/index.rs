@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::labels::{Condition, Labels, OfNamespace, OfPod, Selector};
+use crate::labels::{Labels, OfNamespace, OfPod, Selector};
 use crate::policy::{Namespaces, Pods};
 
 /// A set of `T`s, each with a selector of pods.
@@ -142,18 +142,14 @@ impl<T: Clone + Ord + Hash> Bucket<T> {
 
 /// The labels of which a pod must have one to be matched; `None` if any pod may match.
 fn pairs(selector: &Selector<OfPod>) -> Option<Vec<(Arc<str>, Arc<str>)>> {
-    selector.requirements().iter().find_map(|requirement| match &requirement.condition {
-        Condition::In(values) => {
-            Some(values.iter().map(|value| (Arc::clone(&requirement.key), Arc::clone(value))).collect())
-        }
-        Condition::NotIn(_) | Condition::Exists | Condition::DoesNotExist => None,
-    })
+    let (key, values) = selector.demanded()?;
+    Some(values.iter().map(|value| (Arc::clone(key), Arc::clone(value))).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Requirement;
+    use crate::labels::{Condition, Requirement};
 
     fn requirement(key: &str, condition: Condition) -> Requirement {
         Requirement { key: key.into(), condition }

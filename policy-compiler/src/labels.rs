@@ -122,6 +122,14 @@ impl<S: Space> Selector<S> {
         self.0.iter().all(|requirement| requirement.matches(labels))
     }
 
+    /// A key and the values of which it must have one, to be found by; `None` if no particular value is demanded.
+    pub(crate) fn demanded(&self) -> Option<(&Arc<str>, &BTreeSet<Arc<str>>)> {
+        self.0.iter().find_map(|requirement| match &requirement.condition {
+            Condition::In(values) => Some((&requirement.key, values)),
+            Condition::NotIn(_) | Condition::Exists | Condition::DoesNotExist => None,
+        })
+    }
+
     /// The requirements, sorted.
     pub fn requirements(&self) -> &[Requirement] {
         &self.0

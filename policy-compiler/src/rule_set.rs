@@ -222,7 +222,7 @@ impl RuleSet {
                         }
                     }
                 }
-                let pods = pods_of(&rule.peers, terms);
+                let pods = if ports.named.is_empty() { BTreeSet::new() } else { pods_of(&rule.peers, terms) };
                 for name in &ports.named {
                     for &(transport, port) in recipe.named.get(name).into_iter().flatten() {
                         self.ranges.insert((transport, port, port));

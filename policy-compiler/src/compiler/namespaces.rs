@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::labels::{Condition, Labels, OfNamespace, Selector};
+use crate::labels::{Labels, OfNamespace, Selector};
 
 /// The namespaces that have pods, by their labels.
 #[derive(Debug, Default)]
@@ -57,11 +57,7 @@ impl Populated {
     /// Those that a selector matches, sorted.
     pub(super) fn matching(&self, selector: &Selector<OfNamespace>) -> Vec<Arc<str>> {
         let matches = |name: &&Arc<str>| self.known.get(*name).is_some_and(|of| selector.matches(&of.labels));
-        let demanded = selector.requirements().iter().find_map(|requirement| match &requirement.condition {
-            Condition::In(values) => Some((&requirement.key, values)),
-            Condition::NotIn(_) | Condition::Exists | Condition::DoesNotExist => None,
-        });
-        let Some((key, values)) = demanded else {
+        let Some((key, values)) = selector.demanded() else {
             return self.known.keys().filter(matches).cloned().collect();
         };
         let with = |value: &Arc<str>| self.by_pair.get(&(Arc::clone(key), Arc::clone(value)));
@@ -95,7 +91,7 @@ impl Populated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Requirement;
+    use crate::labels::{Condition, Requirement};
 
     #[test]
     fn only_namespaces_with_pods_are_found_and_by_the_labels_they_have_now() {
