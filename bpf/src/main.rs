@@ -1,72 +1,136 @@
-//! A proof that `datapath` is code the kernel runs; not yet the datapath.
+//! The BPF programs: one for each hook of a packet's way through the node.
 //!
 //! ```text
-//! frame -> packet -> Query -> datapath::lookup::judge(maps::KernelMaps, ..) -> Decision -> TC action
+//! context -> frame, Arrival -> datapath::hook (over maps::KernelMaps) -> Outcome -> mark, action
 //! ```
 //!
-//! Two classifiers, one for each direction, fill in what [`datapath::lookup::judge`] leaves open: where the tables are
-//! ([`maps`]) and what the packet says ([`packet`]). They load, pass the verifier and give the compiler's verdicts in
-//! `BPF_PROG_TEST_RUN` (`cargo xtask test`). What a dataplane needs beyond that is missing, and said to be missing:
-//! - no flows: a reply is judged like a first packet, so two isolated pods cannot hold a conversation;
-//! - nothing but TCP, UDP and SCTP straight behind an Ethernet and an IP header: ARP, ND, ICMP, VLAN tags, fragments
-//!   and IPv6 extension headers cannot be judged here, and what cannot be judged is dropped;
-//! - no source address check, no mark: a packet of the node's own processes is judged like any other;
-//! - a rejected packet is dropped without telling its sender.
+//! What a packet says, which flow it belongs to, who is asked and what the verdict is: all of that is `datapath`. Here
+//! are the entry points, the maps, and the one place where a verdict becomes what the kernel does.
 #![no_std]
 #![no_main]
+// For one instruction, in `kernel`.
+#![feature(asm_experimental_arch)]
 
+mod frame;
+mod kernel;
 mod maps;
-mod packet;
+mod reject;
+mod report;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
-use datapath::abi::Direction;
-use datapath::lookup::{Query, judge};
-use datapath::verdict::Verdict;
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use datapath::family::{Ipv4, Ipv6};
+use datapath::hook::{self, Act, Arrival, Outcome};
+use datapath::packet::{Frame, ether_type};
 
-use crate::maps::{Family, Ipv4, Ipv6, KernelMaps};
-use crate::packet::Carries;
+use crate::frame::{Raw, Skb};
+use crate::maps::{KernelMaps, ThisCpu};
+use crate::reject::Towards;
 
-/// Judges packets towards the pod: TC egress of the host side of its veth.
-#[classifier]
-pub fn polder_to_pod(context: TcContext) -> i32 {
-    action(verdict(&context, Direction::Ingress))
-}
+const FOUR: KernelMaps<Ipv4> = KernelMaps::new();
+const SIX: KernelMaps<Ipv6> = KernelMaps::new();
 
-/// Judges packets from the pod: TC ingress of the host side of its veth.
+/// Packets from a pod: TC ingress of the host side of its veth.
 #[classifier]
 pub fn polder_from_pod(context: TcContext) -> i32 {
-    action(verdict(&context, Direction::Egress))
+    let (frame, arrival) = (Skb::new(&context), arrival(&context));
+    let outcome = hook::from_pod(&FOUR, &SIX, &frame, &arrival, ThisCpu);
+    finish(context.skb.skb, &frame, &arrival, outcome, Some(Towards::Pod))
 }
 
-#[inline(always)]
-fn verdict(context: &TcContext, direction: Direction) -> Verdict {
-    match packet::carries(context) {
-        Carries::Ipv4 => judged::<Ipv4>(context, packet::ipv4(context, direction)),
-        Carries::Ipv6 => judged::<Ipv6>(context, packet::ipv6(context, direction)),
-        Carries::Unreadable => Verdict::Deny,
+/// Packets to a pod: TC egress of the host side of its veth.
+#[classifier]
+pub fn polder_to_pod(context: TcContext) -> i32 {
+    let (frame, arrival) = (Skb::new(&context), arrival(&context));
+    let outcome = hook::to_pod(&FOUR, &SIX, &frame, &arrival, ThisCpu);
+    finish(context.skb.skb, &frame, &arrival, outcome, Some(Towards::Node))
+}
+
+/// Packets from outside: TC ingress of uplinks and tunnel devices.
+#[classifier]
+pub fn polder_from_outside(context: TcContext) -> i32 {
+    let (frame, arrival) = (Skb::new(&context), arrival(&context));
+    let outcome = hook::from_outside(&FOUR, &SIX, &frame, &arrival);
+    finish(context.skb.skb, &frame, &arrival, outcome, None)
+}
+
+/// Packets that leave the node: TC egress of uplinks and tunnel devices.
+#[classifier]
+pub fn polder_to_outside(context: TcContext) -> i32 {
+    let (frame, arrival) = (Skb::new(&context), arrival(&context));
+    let outcome = hook::to_outside(&FOUR, &SIX, &frame, &arrival, ThisCpu);
+    finish(context.skb.skb, &frame, &arrival, outcome, None)
+}
+
+/// Frames from outside before they become packets: XDP of uplinks.
+#[xdp]
+pub fn polder_early(context: XdpContext) -> u32 {
+    let frame = Raw::new(&context);
+    let Some([_, _, _, kind]) = frame.words::<4>(0) else { return xdp_action::XDP_PASS };
+    let kind = kind.to_ne_bytes();
+    let arrival = Arrival {
+        interface: context.ingress_ifindex() as u32,
+        ether_type: u16::from_be_bytes([kind[0], kind[1]]),
+        tagged: false,
+        has_socket: false,
+        mark: 0,
+        length: frame.length(),
+    };
+    match hook::early(&FOUR, &SIX, &frame, &arrival, ThisCpu) {
+        Act::Pass | Act::Reject => xdp_action::XDP_PASS,
+        Act::Drop => xdp_action::XDP_DROP,
     }
 }
 
+/// The clock of the flow table, for user space: `BPF_PROG_TEST_RUN` gives back what a program returns. Never attached.
+#[classifier]
+pub fn polder_clock(_: TcContext) -> i32 {
+    kernel::now() as i32
+}
+
 #[inline(always)]
-fn judged<F: Family>(context: &TcContext, query: Option<Query>) -> Verdict {
-    let Some(query) = query else {
-        return Verdict::Deny;
-    };
-    // SAFETY: the kernel hands a classifier a context that is valid for the whole run, and the verifier turns this read
-    // into the one of the device's index.
-    let interface = unsafe { (*context.skb.skb).ifindex };
-    judge(&KernelMaps::<F>::new(), &interface, &query).verdict
+fn arrival(context: &TcContext) -> Arrival {
+    let skb = context.skb.skb;
+    // SAFETY: the kernel hands a classifier a context that is valid for the whole run, and the verifier turns these reads
+    // into those of the packet's fields. Of the socket only its presence is asked.
+    unsafe {
+        Arrival {
+            interface: (*skb).ifindex,
+            ether_type: u16::from_be((*skb).protocol as u16),
+            tagged: (*skb).vlan_present != 0,
+            has_socket: !(*skb).__bindgen_anon_2.sk.is_null(),
+            mark: (*skb).mark,
+            length: (*skb).len,
+        }
+    }
 }
 
 /// The one place where a verdict becomes what the kernel does.
 #[inline(always)]
-fn action(verdict: Verdict) -> i32 {
-    match verdict {
-        // `TC_ACT_UNSPEC` has the number of `TCX_NEXT`: other programs on the hook, such as the CNI's, have their say.
-        Verdict::Allow => TC_ACT_UNSPEC,
-        Verdict::Deny | Verdict::Reject => TC_ACT_SHOT,
+fn finish(
+    skb: *mut __sk_buff,
+    frame: &Skb,
+    arrival: &Arrival,
+    outcome: Outcome,
+    answer: Option<Towards>,
+) -> i32 {
+    match (outcome.act, answer) {
+        (Act::Pass, _) => {
+            if outcome.mark != arrival.mark {
+                // SAFETY: as in `arrival`; the mark may be written.
+                unsafe { (*skb).mark = outcome.mark };
+            }
+            // `TC_ACT_UNSPEC` has the number of `TCX_NEXT`: other programs on the hook, such as the CNI's, have their say.
+            TC_ACT_UNSPEC
+        }
+        // At an uplink the addresses are no longer those that the sender knows.
+        (Act::Drop, _) | (Act::Reject, None) => TC_ACT_SHOT,
+        (Act::Reject, Some(towards)) => match arrival.ether_type {
+            ether_type::IPV4 => reject::reject::<Ipv4>(skb, frame, towards),
+            ether_type::IPV6 => reject::reject::<Ipv6>(skb, frame, towards),
+            _ => TC_ACT_SHOT,
+        },
     }
 }
 

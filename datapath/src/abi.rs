@@ -12,7 +12,7 @@
 use crate::verdict::{Action, TIERS, Tier};
 
 /// Raised whenever a key, a value or the look-up order changes; a test compares it with a digest of the layout.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// A direction, seen from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -457,7 +457,7 @@ mod tests {
         );
         assert_eq!(
             layout,
-            "abi 1; RuleKey 16/8 identity@0 rest@8; RuleRow 16/4 slots@0 class@12; Endpoint 16/8; Identity 8/8; \
+            "abi 2; RuleKey 16/8 identity@0 rest@8; RuleRow 16/4 slots@0 class@12; Endpoint 16/8; Identity 8/8; \
              Halves<Endpoint> 32; Halves<Identity> 16; Halves<PortAtom> 4; Prefix4 8 0@4; Prefix6 20 @4"
         );
         let key = RuleKey::new(RuleSetId::new(5), Identity::new(9), PortKey::Port(Transport::Udp, 53));
@@ -467,6 +467,20 @@ mod tests {
             (key.identity.0, key.rest, row.slots[0].0, row.class),
             (9, 5 << 18 | 1 << 16 | 0x35, 0x22, 0x1_0035)
         );
+        let sizes = [
+            size_of::<crate::interface::Interface>(),
+            size_of::<crate::settings::Settings>(),
+            size_of::<crate::flow::FlowKey<crate::family::Ipv4>>(),
+            size_of::<crate::flow::FlowKey<crate::family::Ipv6>>(),
+            size_of::<crate::flow::Flow>(),
+            size_of::<crate::flow::Fragment>(),
+            size_of::<crate::event::Event>(),
+            size_of::<crate::event::CounterKey>(),
+            size_of::<crate::event::Count>(),
+            size_of::<crate::hook::ServiceKey>(),
+            size_of::<crate::hook::ServiceRow>(),
+        ];
+        assert_eq!(sizes, [88, 28, 16, 40, 32, 16, 72, 24, 16, 20, 20]);
         let numbers = [Action::Allow, Action::Deny, Action::Pass, Action::Reject].map(|action| action as u8);
         assert_eq!((numbers, RuleSetId::HOLD.0), ([1, 2, 3, 4], (1 << 46) - 1));
         assert_eq!(crate::verdict::Reason::ALL.map(|reason| reason as u8), [0, 1, 2, 3, 16, 17, 18, 19]);

@@ -71,6 +71,12 @@ pub struct RuleId {
 }
 
 impl Decision {
+    /// Allowed without asking any rule.
+    #[inline]
+    pub const fn allowed(reason: Reason) -> Self {
+        Self::without_rule(Verdict::Allow, reason)
+    }
+
     const fn without_rule(verdict: Verdict, reason: Reason) -> Self {
         Self { verdict, reason, rule: None }
     }
@@ -108,8 +114,9 @@ pub fn judge<M: Maps>(maps: &M, endpoint: &M::EndpointKey, query: &Query) -> Dec
     decide(rule_set, &best(maps, rule_set, identity, atom))
 }
 
-/// The identity of an address: exact first, then the longest prefix.
-#[inline]
+/// The identity of an address: exact first, then the longest prefix. Never inlined: its keys would stay on the small
+/// stack of a program while rules are looked up.
+#[inline(never)]
 pub fn identity<M: Maps>(maps: &M, generation: Generation, address: Address) -> Identity {
     let exact = maps.address(address).map_or(Identity::NONE, |halves| halves.at(generation));
     if exact.is_none() {

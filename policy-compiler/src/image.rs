@@ -12,6 +12,9 @@ use crate::object::PodKey;
 use crate::plan::Step;
 use crate::tables::{Tables, ip_addr};
 
+mod comparison;
+pub mod difference;
+
 /// The maps as the kernel holds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -27,13 +30,6 @@ pub struct Image {
 impl Image {
     /// The maps of a kernel that holds these tables, at rest.
     pub fn of(tables: &Tables, generation: Generation) -> Self {
-        let mut ports = vec![Halves::settled(0); 3 << 16];
-        for transport in Transport::ALL {
-            for (&first, &last) in &tables.ports[transport as usize] {
-                let [first_index, last_index] = [first, last].map(|port| transport.port_index(port) as usize);
-                ports[first_index..=last_index].fill(Halves::settled(first));
-            }
-        }
         Self {
             generation,
             endpoints: tables
@@ -43,9 +39,68 @@ impl Image {
                 .collect(),
             addresses: tables.addresses.iter().map(|(key, value)| (*key, Halves::settled(*value))).collect(),
             prefixes: tables.prefixes.iter().map(|(key, value)| (*key, Halves::settled(*value))).collect(),
-            ports,
+            ports: flat(tables).into_iter().map(Halves::settled).collect(),
             rules: tables.rules.iter().flat_map(|(id, rows)| rows.iter(*id)).collect(),
         }
+    }
+
+    /// The maps as they were read from a kernel.
+    ///
+    /// Ports that are not given are 0 in both halves, as an array map has them that nobody wrote. The bits of a prefix
+    /// behind its length do not count, as in the kernel's trie.
+    pub fn from_parts(
+        generation: Generation,
+        endpoints: impl IntoIterator<Item = (PodKey, Halves<Endpoint>)>,
+        addresses: impl IntoIterator<Item = (IpAddr, Halves<Identity>)>,
+        prefixes: impl IntoIterator<Item = (IpNet, Halves<Identity>)>,
+        ports: impl IntoIterator<Item = ((Transport, u16), Halves<PortAtom>)>,
+        rules: impl IntoIterator<Item = (RuleKey, RuleRow)>,
+    ) -> Self {
+        let mut flat = vec![Halves::settled(0); PORTS];
+        for ((transport, port), atom) in ports {
+            flat[transport.port_index(port) as usize] = atom;
+        }
+        Self {
+            generation,
+            endpoints: endpoints.into_iter().collect(),
+            addresses: addresses.into_iter().collect(),
+            prefixes: prefixes.into_iter().map(|(prefix, identity)| (prefix.trunc(), identity)).collect(),
+            ports: flat,
+            rules: rules.into_iter().collect(),
+        }
+    }
+
+    /// Local endpoints, sorted.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&PodKey, Halves<Endpoint>)> {
+        self.endpoints.iter().map(|(key, halves)| (key, *halves))
+    }
+
+    /// Exact addresses, in no order.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Halves<Identity>)> {
+        self.addresses.iter().map(|(address, halves)| (*address, *halves))
+    }
+
+    /// Prefixes, in no order.
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, Halves<Identity>)> {
+        self.prefixes.iter().map(|(prefix, halves)| (*prefix, *halves))
+    }
+
+    /// All ports of all transports, sorted.
+    pub fn ports(&self) -> impl Iterator<Item = ((Transport, u16), Halves<PortAtom>)> {
+        every_port().zip(self.ports.iter().copied())
+    }
+
+    /// Rows of the rule map, in no order.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleKey, RuleRow)> {
+        self.rules.iter().map(|(key, row)| (*key, *row))
+    }
+
+    /// What packets of addresses in a prefix are judged by if the prefix itself is not there.
+    pub(crate) fn inherited(&self, prefix: &IpNet) -> Identity {
+        let outer =
+            (0..prefix.prefix_len()).rev().filter_map(|length| IpNet::new(prefix.network(), length).ok());
+        let mut found = outer.filter_map(|outer| self.prefixes.get(&outer.trunc()));
+        found.next().map_or(Identity::NONE, |halves| halves.at(self.generation))
     }
 
     /// The generation in force.
@@ -88,6 +143,31 @@ impl Image {
             Step::Quiesce => {}
         }
     }
+}
+
+/// How many ports there are: of each transport, 65,536.
+const PORTS: usize = Transport::ALL.len() << 16;
+
+/// The ports in the order of the flat map.
+fn every_port() -> impl Iterator<Item = (Transport, u16)> {
+    Transport::ALL.into_iter().flat_map(|transport| (0..=u16::MAX).map(move |port| (transport, port)))
+}
+
+/// The port atoms as the flat map has them.
+fn flat(tables: &Tables) -> Vec<PortAtom> {
+    let mut ports = vec![0; PORTS];
+    for transport in Transport::ALL {
+        for (&first, &last) in &tables.ports[transport as usize] {
+            let [first_index, last_index] = [first, last].map(|port| transport.port_index(port) as usize);
+            ports[first_index..=last_index].fill(first);
+        }
+    }
+    ports
+}
+
+/// Whether any look-up asks for this key: one whose ports are written as [`RuleKey::new`] writes them.
+pub(crate) fn is_asked_for(key: &RuleKey) -> bool {
+    *key == RuleKey::new(key.rule_set(), key.identity(), key.ports())
 }
 
 impl Maps for Image {

@@ -8,7 +8,8 @@
 //! 5. Rows of the rule map that nothing points at any more are removed.
 //!
 //! Up to step 3 every packet gets the old verdict, from then on the new one, whatever changed and however much: this
-//! needs no case-by-case reasoning about the order of writes. A plan that is broken off leaves one of the two in force.
+//! needs no case-by-case reasoning about the order of writes. A plan that is broken off leaves one of the two in force;
+//! [`adoption`] plans on from there.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,15 +17,20 @@ use std::net::IpAddr;
 use datapath::abi::{Endpoint, Generation, Halves, Identity, PortAtom, RuleKey, RuleRow, Transport};
 use ipnet::IpNet;
 
+use self::pointers::Pointers;
 use crate::delta::Delta;
+use crate::image::difference::{Held, Pointer, PortRange};
 use crate::object::PodKey;
 use crate::tables::{PortAtoms, Prefixes, Tables, port_atom};
+
+pub mod adoption;
+mod pointers;
 
 /// One write to a map of the kernel (or, for [`Step::Ports`], one to each port of a range in any order).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
-    /// Adds a row of the rule map. It is never there already with another value.
+    /// Adds a row of the rule map. It is never there already with another value, unless [`adoption`] repairs it.
     AddRule(RuleKey, RuleRow),
     /// Removes a row of the rule map.
     RemoveRule(RuleKey),
@@ -80,24 +86,38 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// Plans the change that a [`Delta`] records, from generation `in_force` on. `new` are the tables it led to.
+/// Plans the change that a [`Delta`] records, from generation `in_force` on. `new` are the tables it led to. The kernel
+/// is taken to hold just what was before, at rest; if that is not sure, [`adoption`] is what helps.
 pub fn plan(delta: &Delta, new: &Tables, in_force: Generation) -> Result<Vec<Step>, PlanError> {
     let mut steps = Vec::new();
     let mut last = Vec::new();
     rules(delta, new, &mut steps, &mut last)?;
-    let mut settle = Vec::new();
-    let next = in_force.wrapping_add(1);
-    endpoints(delta, new, next, &mut steps, &mut settle);
-    addresses(delta, new, next, &mut steps, &mut settle);
-    prefixes(delta, new, next, &mut steps, &mut settle);
-    ports(delta, new, next, &mut steps, &mut settle);
-    if !settle.is_empty() {
-        steps.push(Step::Commit(next));
-        steps.push(Step::Quiesce);
-        steps.append(&mut settle);
+    let mut pointers = Pointers::new(in_force);
+    for (key, before) in &delta.endpoints {
+        pointers.endpoint(&changed(key.clone(), *before, new.endpoints.get(key).copied()));
     }
+    for (address, before) in &delta.addresses {
+        pointers.address(&changed(*address, *before, new.addresses.get(address).copied()));
+    }
+    for (prefix, before) in &delta.prefixes {
+        let inherited = [inherited_before(delta, &new.prefixes, prefix), new.prefixes.inherited(prefix)];
+        pointers.prefix(&changed(*prefix, *before, new.prefixes.get(prefix)), inherited);
+    }
+    for (&transport, before) in &delta.ports {
+        let after = &new.ports[transport as usize];
+        for (first, last) in runs(before, after) {
+            let [old, new] = [port_atom(before, first), port_atom(after, first)];
+            pointers.ports(&changed(PortRange { transport, first, last }, Some(old), Some(new)));
+        }
+    }
+    steps.extend(pointers.steps(false));
     steps.append(&mut last);
     Ok(steps)
+}
+
+/// A pointer that was at rest.
+fn changed<K, T: Copy>(key: K, before: Option<T>, after: Option<T>) -> Pointer<K, T> {
+    Pointer { key, wanted: after, found: before.map(Held::settled) }
 }
 
 /// Plans the change from one state of the tables to another.
@@ -123,67 +143,6 @@ fn rules(delta: &Delta, new: &Tables, first: &mut Vec<Step>, last: &mut Vec<Step
     Ok(())
 }
 
-/// Stages a pointer that is there in at least one of the two states.
-fn stage<T: Copy + PartialEq>(
-    old: Option<T>,
-    new: Option<T>,
-    absent: [T; 2],
-    next: Generation,
-    set: impl Fn(Halves<T>) -> Step,
-    remove: impl FnOnce() -> Step,
-    (steps, settle): (&mut Vec<Step>, &mut Vec<Step>),
-) {
-    if old == new {
-        return;
-    }
-    let [old_value, new_value] = [old.unwrap_or(absent[0]), new.unwrap_or(absent[1])];
-    steps.push(set(Halves::settled(old_value).with(next, new_value)));
-    settle.push(if new.is_some() { set(Halves::settled(new_value)) } else { remove() });
-}
-
-fn endpoints(delta: &Delta, new: &Tables, next: Generation, steps: &mut Vec<Step>, settle: &mut Vec<Step>) {
-    for (key, before) in &delta.endpoints {
-        let after = new.endpoints.get(key).copied();
-        let set = |halves| Step::SetEndpoint(key.clone(), halves);
-        // An endpoint that is not in the map is closed, and so is one on hold.
-        stage(
-            *before,
-            after,
-            [Endpoint::HOLD; 2],
-            next,
-            set,
-            || Step::RemoveEndpoint(key.clone()),
-            (steps, settle),
-        );
-    }
-}
-
-fn addresses(delta: &Delta, new: &Tables, next: Generation, steps: &mut Vec<Step>, settle: &mut Vec<Step>) {
-    for (address, before) in &delta.addresses {
-        let after = new.addresses.get(address).copied();
-        let set = |halves| Step::SetAddress(*address, halves);
-        stage(
-            *before,
-            after,
-            [Identity::NONE; 2],
-            next,
-            set,
-            || Step::RemoveAddress(*address),
-            (steps, settle),
-        );
-    }
-}
-
-fn prefixes(delta: &Delta, new: &Tables, next: Generation, steps: &mut Vec<Step>, settle: &mut Vec<Step>) {
-    for (prefix, before) in &delta.prefixes {
-        let after = new.prefixes.get(prefix);
-        // In the half in which a prefix is not meant to be there, it must say what its addresses get without it.
-        let absent = [inherited_before(delta, &new.prefixes, prefix), new.prefixes.inherited(prefix)];
-        let set = |halves| Step::SetPrefix(*prefix, halves);
-        stage(*before, after, absent, next, set, || Step::RemovePrefix(*prefix), (steps, settle));
-    }
-}
-
 /// What addresses in a prefix got before, if the prefix itself was not there.
 fn inherited_before(delta: &Delta, now: &Prefixes, prefix: &IpNet) -> Identity {
     let outer = (0..prefix.prefix_len()).rev().filter_map(|length| IpNet::new(prefix.network(), length).ok());
@@ -192,17 +151,6 @@ fn inherited_before(delta: &Delta, now: &Prefixes, prefix: &IpNet) -> Identity {
         delta.prefixes.get(&outer).copied().unwrap_or_else(|| now.get(&outer))
     });
     before.next().unwrap_or(Identity::NONE)
-}
-
-fn ports(delta: &Delta, new: &Tables, next: Generation, steps: &mut Vec<Step>, settle: &mut Vec<Step>) {
-    for (&transport, before) in &delta.ports {
-        let after = &new.ports[transport as usize];
-        for (first, last) in runs(before, after) {
-            let [old, new] = [port_atom(before, first), port_atom(after, first)];
-            let set = |atom| Step::Ports { transport, first, last, atom };
-            stage(Some(old), Some(new), [0; 2], next, set, || set(Halves::settled(0)), (steps, settle));
-        }
-    }
 }
 
 /// The runs of ports within which neither partition has an edge.

@@ -13,7 +13,7 @@ use crate::process;
 const TARGET: &str = if cfg!(target_endian = "little") { "bpfel-unknown-none" } else { "bpfeb-unknown-none" };
 
 /// The name of the binary in `bpf/Cargo.toml`.
-const OBJECT: &str = "polder_judge";
+const OBJECT: &str = "polder";
 
 /// What to do beside building.
 #[derive(clap::Args)]

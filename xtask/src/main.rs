@@ -20,6 +20,7 @@ mod compiler;
 mod demo;
 mod fuzz;
 mod kernel;
+mod kernel_matrix;
 mod lint;
 mod process;
 mod setup;
@@ -46,6 +47,8 @@ enum Verb {
     Tidy,
     /// Build the BPF object and print its path
     Bpf(bpf::Options),
+    /// Load, run and attach the BPF object on other kernels than this machine's
+    KernelMatrix(kernel_matrix::Options),
     /// Show polctl on the examples
     Demo,
     /// Run a benchmark of the package `tests`
@@ -75,6 +78,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Lint(options) => lint::run(&root, &options),
         Verb::Tidy => tidy::run(&root),
         Verb::Bpf(options) => bpf::run(&root, &options),
+        Verb::KernelMatrix(options) => kernel_matrix::run(&root, &options),
         Verb::Demo => demo::run(&root),
         Verb::Bench(options) => bench::run(&root, &options),
         Verb::Fuzz(options) => fuzz::run(&root, &options),

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::compiler::Compiler;
-use crate::process;
+use crate::{kernel_matrix, process};
 
 /// Pinned, so that a machine set up today and one set up next year judge alike.
 const BPF_LINKER: &str = "0.13.0";
@@ -22,7 +22,7 @@ struct Need {
     by_hand: &'static str,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 4] = [
     Need {
         name: "a compiler for BPF",
         why: "builds bpf/ for the kernel",
@@ -45,6 +45,13 @@ const NEEDS: [Need; 3] = [
         is_there: || has_version("cargo-deny", CARGO_DENY),
         install: install_cargo_deny,
         by_hand: "`cargo install --locked cargo-deny`",
+    },
+    Need {
+        name: "an emulator",
+        why: "boots other kernels than this machine's (`cargo xtask kernel-matrix`)",
+        is_there: emulator_works,
+        install: |_| apt_install(&["qemu-system-x86", "xz-utils"]),
+        by_hand: "install qemu for x86_64, and xz",
     },
 ];
 
@@ -142,6 +149,12 @@ fn apt_install(packages: &[&str]) -> Result<()> {
 /// Starts it: a linker whose LLVM library is gone is there and does not work.
 fn linker_works() -> bool {
     has_version("bpf-linker", BPF_LINKER)
+}
+
+/// On other machines no kernel is emulated, and nothing is missing.
+fn emulator_works() -> bool {
+    std::env::consts::ARCH != "x86_64"
+        || [kernel_matrix::EMULATOR, "xz"].iter().all(|program| process::find(program).is_some())
 }
 
 fn has_version(program: &str, version: &str) -> bool {

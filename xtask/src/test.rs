@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::kernel::{self, Said};
-use crate::{bpf, demo, process, setup, tidy};
+use crate::{bpf, demo, kernel_matrix, process, setup, tidy};
 
 /// How much to test.
 #[derive(clap::Args)]
@@ -57,6 +57,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     steps.push(timed("kernel", || match &object {
         None => Ok(Outcome::Skipped("there is no BPF object".to_owned())),
         Some(object) => Ok(match kernel::check(object)? {
+            Said::Yes => Outcome::Passed,
+            Said::NotAsked(reason) => Outcome::Skipped(reason),
+        }),
+    }));
+    steps.push(timed("kernels", || match &object {
+        None => Ok(Outcome::Skipped("there is no BPF object".to_owned())),
+        Some(object) => Ok(match kernel_matrix::check(root, object)? {
             Said::Yes => Outcome::Passed,
             Said::NotAsked(reason) => Outcome::Skipped(reason),
         }),

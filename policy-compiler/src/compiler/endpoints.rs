@@ -181,13 +181,7 @@ impl Compiler {
     fn endpoints_of(&self, subject: &Pods) -> Vec<PodKey> {
         let matches = |key: &&PodKey| {
             self.cluster.pods.get(*key).is_some_and(|pod| {
-                subject.pods.matches(&pod.labels)
-                    && match &subject.namespaces {
-                        Namespaces::Named(name) => *name == key.namespace,
-                        Namespaces::Matching(selector) => {
-                            selector.matches(&self.cluster.namespace_labels(&key.namespace))
-                        }
-                    }
+                subject.pods.matches(&pod.labels) && subject.namespaces.matches(&key.namespace, &self.cluster)
             })
         };
         match &subject.namespaces {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::facts::Cluster;
 use crate::labels::{Labels, OfNamespace, Selector};
+use crate::policy::Namespaces;
 
 /// The namespaces that have pods, by their labels.
 #[derive(Debug, Default)]
@@ -84,6 +86,16 @@ impl Populated {
                     self.by_pair.remove(&pair);
                 }
             }
+        }
+    }
+}
+
+impl Namespaces {
+    /// Whether the namespace of this name is meant, by the labels it has now.
+    pub(crate) fn matches(&self, name: &str, cluster: &Cluster) -> bool {
+        match self {
+            Self::Named(own) => **own == *name,
+            Self::Matching(selector) => selector.matches(&cluster.namespace_labels(name)),
         }
     }
 }

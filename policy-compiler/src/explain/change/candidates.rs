@@ -266,12 +266,8 @@ impl Workshop<'_> {
     fn selected(&self, object: &ObjectRef) -> usize {
         let Some(policy) = self.compiler.policy(object) else { return usize::MAX };
         let cluster = self.compiler.cluster();
-        let in_namespace = |name: &Arc<str>| match &policy.subject.namespaces {
-            Namespaces::Named(own) => own == name,
-            Namespaces::Matching(selector) => selector.matches(&cluster.namespace_labels(name)),
-        };
         let pods = cluster.pods.values().filter(|pod| policy.subject.pods.matches(&pod.labels));
-        pods.filter(|pod| in_namespace(&pod.key.namespace)).count()
+        pods.filter(|pod| policy.subject.namespaces.matches(&pod.key.namespace, cluster)).count()
     }
 
     fn policy(&self, object: &ObjectRef) -> Option<(Policy, Dialect)> {

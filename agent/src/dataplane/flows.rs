@@ -1,0 +1,72 @@
+//! Flows are removed here and nowhere else: when they are over, and when an interface of theirs is gone.
+
+use std::fmt::Debug;
+
+use datapath::family::Family;
+use datapath::flow::{Flow, FlowKey, Side};
+
+use super::error::MapError;
+use super::map::Map;
+use super::maps::Maps;
+use super::shares::Shares;
+use super::sys::plain::Plain;
+
+/// How many flows there were, and how many were removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// IPv4 flows seen.
+    pub flows4: usize,
+    /// IPv6 flows seen.
+    pub flows6: usize,
+    /// IPv4 flows removed.
+    pub removed4: usize,
+    /// IPv6 flows removed.
+    pub removed6: usize,
+}
+
+/// Removes flows that are over.
+pub(super) fn expire(maps: &Maps, now: u32) -> Result<Walk, MapError> {
+    remove(maps, |flow| flow.is_over(now))
+}
+
+/// Removes flows that name one of these numbers of ours.
+pub(super) fn of_indexes(maps: &Maps, indexes: &[u16]) -> Result<Walk, MapError> {
+    remove(maps, |flow| {
+        let named = [flow.owner, flow.index(Side::Low), flow.index(Side::High)];
+        named.iter().any(|index| *index != 0 && indexes.contains(index))
+    })
+}
+
+fn remove(maps: &Maps, is_to_go: impl Fn(&Flow) -> bool) -> Result<Walk, MapError> {
+    let (flows4, removed4) = remove_from(&maps.flows4, &maps.shares, &is_to_go)?;
+    let (flows6, removed6) = remove_from(&maps.flows6, &maps.shares, &is_to_go)?;
+    Ok(Walk { flows4, flows6, removed4, removed6 })
+}
+
+fn remove_from<A: Family + Debug>(
+    flows: &Map<FlowKey<A>, Flow>,
+    shares: &Shares,
+    is_to_go: &impl Fn(&Flow) -> bool,
+) -> Result<(usize, usize), MapError>
+where
+    FlowKey<A>: Plain,
+{
+    let (mut seen, mut going) = (0, Vec::new());
+    flows.each(|key, flow| {
+        seen += 1;
+        if is_to_go(&flow) {
+            going.push(key);
+        }
+    })?;
+    let mut removed = 0;
+    for key in going {
+        // A packet may have come since: the entry is looked at again right before it goes. One that comes between this
+        // look and the removal finds no flow, and is judged as the first of one.
+        let Some(flow) = flows.get(&key)?.filter(is_to_go) else { continue };
+        if flows.remove(&key)? {
+            shares.release(flow.owner);
+            removed += 1;
+        }
+    }
+    Ok((seen, removed))
+}

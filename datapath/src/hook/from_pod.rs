@@ -1,0 +1,293 @@
+//! Packets that leave a pod: TC ingress of the host side of its veth.
+
+use super::fast::{Speaks, established};
+use super::judgement::{
+    Asked, Followed, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, service, settle,
+    tell, unread,
+};
+use super::neighbour::{Linked, arp, is_own_mac};
+use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
+use crate::abi::{Direction, Endpoint, Generation};
+use crate::family::{Ipv4, Ipv6};
+use crate::fault::Fault;
+use crate::flow::{Flow, Side};
+use crate::interface::Interface;
+use crate::lookup::Origin;
+use crate::mark::Mark;
+use crate::packet::{Frame, Headers, Icmp, Part, Quoting, Readable, ether_type, protocol};
+use crate::verdict::Reason;
+
+const EGRESS: Direction = Direction::Egress;
+
+/// What happens to a frame that a pod sends.
+#[inline(always)]
+pub fn from_pod<K4, K6, F, B>(four: &K4, six: &K6, frame: &F, arrival: &Arrival, mut bench: B) -> Outcome
+where
+    K4: Kernel<Ipv4>,
+    K6: Kernel<Ipv6>,
+    F: Frame,
+    B: Bench,
+{
+    let Some(own) = four.interface(arrival.interface) else {
+        return unread(four, arrival, EGRESS, Reason::UnknownEndpoint.into());
+    };
+    if Mark::of(arrival.mark, four.settings().mark_shift) == Mark::Judged(own.index) {
+        // A rejection that we sent in the pod's name. A pod's own packets have no mark when they arrive here.
+        return Outcome::pass(arrival.mark);
+    }
+    let generation = four.generation();
+    let endpoint = own.endpoint.at(generation);
+    let what_is_wrong = if endpoint == Endpoint::HOLD {
+        Fault::Held
+    } else if arrival.tagged {
+        Fault::Vlan
+    } else {
+        match arrival.ether_type {
+            ether_type::IPV4 => {
+                return everyday(four, frame, arrival, own, generation)
+                    .unwrap_or_else(|| in_full(four, frame, arrival, bench.four()));
+            }
+            ether_type::IPV6 => {
+                return everyday(six, frame, arrival, own, generation)
+                    .unwrap_or_else(|| in_full(six, frame, arrival, bench.six()));
+            }
+            ether_type::ARP => return arp(four, frame, arrival, own),
+            _ => Fault::NotIp,
+        }
+    };
+    unread(four, arrival, EGRESS, what_is_wrong.into())
+}
+
+/// The everyday packet: one look-up, or none where no policy speaks about the pod. `None`: look at it in full.
+///
+/// Not inlined: what it needs of a program's small stack is free again when the packet is looked at in full.
+#[inline(never)]
+fn everyday<A, K, F>(
+    kernel: &K,
+    frame: &F,
+    arrival: &Arrival,
+    own: &Interface,
+    generation: Generation,
+) -> Option<Outcome>
+where
+    A: Readable,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let headers = A::common(frame)?;
+    if !is_own_mac(frame, own) || headers.source != A::own(own) || headers.source.is_unspecified() {
+        return None;
+    }
+    if is_free(&own.endpoint.at(generation)) {
+        let suspect = headers.destination.is_loopback()
+            || headers.protocol == protocol::UDP && kernel.settings().is_tunnel(headers.destination_port);
+        return if suspect { None } else { Some(arrival.marked(Mark::From(own.index), kernel.settings())) };
+    }
+    let found = established(kernel, &headers, arrival.interface, generation, Speaks::ForSender)?;
+    Some(arrival.marked(onward(&found.flow, found.sender, own.index, generation), kernel.settings()))
+}
+
+/// Whether no policy speaks about an endpoint: its flows are not tracked.
+#[inline(always)]
+pub(super) fn is_free(endpoint: &Endpoint) -> bool {
+    endpoint.rule_set(Direction::Ingress).is_none() && endpoint.rule_set(Direction::Egress).is_none()
+}
+
+/// What the next hook is told of a packet of a flow that passes here.
+#[inline(always)]
+fn onward(flow: &Flow, sender: Side, index: u16, generation: Generation) -> Mark {
+    if flow.is_deferred() {
+        return if flow.began() == sender { Mark::Deferred(index) } else { Mark::From(index) };
+    }
+    let other = flow.end(sender.other());
+    if other.interface != 0 && other.judged == generation {
+        Mark::Judged(flow.index(sender.other()))
+    } else {
+        Mark::From(index)
+    }
+}
+
+/// Every other packet.
+#[inline(never)]
+fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
+where
+    A: Readable + Quoting + Linked,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let Some(work) = work else { return unread(kernel, arrival, EGRESS, Reason::UnknownEndpoint.into()) };
+    if let Err(why) = A::any(frame, &mut work.headers) {
+        return unread(kernel, arrival, EGRESS, why.into());
+    }
+    work.news = 0;
+    let outcome = looked_at(kernel, frame, arrival, work);
+    if work.news != 0 {
+        tell(kernel, work, arrival);
+    }
+    outcome
+}
+
+#[inline(never)]
+fn looked_at<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
+where
+    A: Readable + Quoting + Linked,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let Some(own) = kernel.interface(arrival.interface) else {
+        return fault(work, arrival, EGRESS, Fault::Held);
+    };
+    if let Some(why) = dishonest(kernel, frame, &work.headers, own) {
+        return fault(work, arrival, EGRESS, why);
+    }
+    let generation = kernel.generation();
+    let from = arrival.marked(Mark::From(own.index), kernel.settings());
+    if work.headers.icmp.is_of_link() || is_free(&own.endpoint.at(generation)) {
+        return from;
+    }
+    if work.headers.part == Part::Later && !has_no_ports(&work.headers) {
+        return match followed(kernel, &work.headers, arrival, EGRESS, generation) {
+            Followed::Deferred => arrival.marked(Mark::Deferred(own.index), kernel.settings()),
+            Followed::Yes => from,
+            Followed::No => fault(work, arrival, EGRESS, Fault::Fragment),
+        };
+    }
+    if work.headers.icmp == Icmp::Error && answers_what_it_got(kernel, frame, work, own) {
+        return from;
+    }
+    tracked(kernel, work, arrival, own, generation)
+}
+
+/// What of a packet shows that it is not the pod's own, or not for a pod to send.
+#[inline(never)]
+fn dishonest<A, K, F>(kernel: &K, frame: &F, headers: &Headers<A>, own: &Interface) -> Option<Fault>
+where
+    A: Readable + Linked,
+    K: Kernel<A>,
+    F: Frame,
+{
+    if !is_own_mac(frame, own) {
+        return Some(Fault::Spoofed);
+    }
+    if headers.icmp.is_of_link()
+        && let Some(why) = A::wrong_from_pod(frame, headers, own)
+    {
+        return Some(why);
+    }
+    let source = headers.source;
+    let named = !source.is_unspecified() && (source == A::own(own) || source == A::own_link_local(own));
+    // Neighbour discovery without a source address was looked at above.
+    if !named && !(headers.icmp.is_of_link() && source.is_unspecified()) {
+        return Some(if source.is_loopback() { Fault::Loopback } else { Fault::Spoofed });
+    }
+    if headers.destination.is_loopback() || headers.destination.is_unspecified() {
+        return Some(Fault::Loopback);
+    }
+    let tunnels = match headers.protocol {
+        // A later fragment has no ports to look at; its first one was refused.
+        protocol::UDP => kernel.settings().is_tunnel(headers.destination_port),
+        protocol::IPIP | protocol::IPV6 | protocol::GRE => true,
+        _ => false,
+    };
+    if tunnels && kernel.is_node(headers.destination) { Some(Fault::Encapsulated) } else { None }
+}
+
+/// Whether an error is about a packet that the pod got in a flow.
+#[inline(always)]
+fn answers_what_it_got<A, K, F>(kernel: &K, frame: &F, work: &mut Work<A>, own: &Interface) -> bool
+where
+    A: Readable + Quoting,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let Some(sender) = A::quoted(frame, usize::from(work.headers.payload), &mut work.key) else { return false };
+    work.key.end(sender.other()).0 == work.headers.source
+        && work.key.end(sender).0 == work.headers.destination
+        && is_related(kernel, &work.key, sender.other(), own.number)
+}
+
+/// A packet of a pod that policy speaks about: one of a flow to be judged again, or of a new one.
+#[inline(always)]
+fn tracked<A: Readable, K: Kernel<A>>(
+    kernel: &K,
+    work: &mut Work<A>,
+    arrival: &Arrival,
+    own: &Interface,
+    generation: Generation,
+) -> Outcome {
+    let known = known(kernel, work);
+    if known && work.flow.began() != work.sender {
+        return reply(kernel, work, arrival, own, generation);
+    }
+    let service = service(kernel, &work.headers);
+    let deferred = service.is_some();
+    let (peer, port) = (work.headers.destination, work.headers.destination_port);
+    let origin = if peer == A::own(own) { Origin::OwnAddress } else { Origin::Elsewhere };
+    work.asked = Asked { number: own.number, direction: EGRESS, peer, port, origin, fresh: !known };
+    let asks = match service {
+        None => true,
+        Some(service) => match service.backend {
+            // A backend on the node itself is behind no further hook: it is asked about here.
+            Some((peer, port)) => {
+                (work.asked.peer, work.asked.port) = (peer, port);
+                true
+            }
+            None => false,
+        },
+    };
+    if asks {
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome { act, mark: 0 };
+        }
+    }
+    if known || begins(&work.headers, kernel.now(), kernel.settings().second, Some(own)) {
+        if !known {
+            work.flow = Flow::begun_by(work.sender).owned_by(own.index);
+        }
+        work.flow = work.flow.deferred(deferred);
+        if !settle(kernel, work, own, generation, Speaks::ForSender)
+            && !own.endpoint.at(generation).rule_set(Direction::Ingress).is_none()
+        {
+            return fault(work, arrival, EGRESS, Fault::FlowShare);
+        }
+    }
+    remember(kernel, &work.headers, arrival, EGRESS, (generation, deferred));
+    let mark = if deferred { Mark::Deferred(own.index) } else { Mark::From(own.index) };
+    arrival.marked(mark, kernel.settings())
+}
+
+/// An answer of the pod in a flow that its peer began: is the peer still allowed to?
+#[inline(always)]
+fn reply<A: Readable, K: Kernel<A>>(
+    kernel: &K,
+    work: &mut Work<A>,
+    arrival: &Arrival,
+    own: &Interface,
+    generation: Generation,
+) -> Outcome {
+    let sender = work.sender;
+    if !work.flow.is_judged(sender, own.number, generation) {
+        // The peer's address may have been that of the node in front of it; the flow remembers whose it really was.
+        let real = kernel.interface(kernel.number(work.flow.index(sender.other())));
+        work.asked = Asked {
+            number: own.number,
+            direction: Direction::Ingress,
+            peer: real.map_or(work.headers.destination, A::own),
+            port: work.headers.source_port,
+            origin: if work.flow.is_of_node() { Origin::OwnNode } else { Origin::Elsewhere },
+            fresh: false,
+        };
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome { act, mark: 0 };
+        }
+    }
+    if !settle(kernel, work, own, generation, Speaks::ForSender)
+        && !own.endpoint.at(generation).rule_set(EGRESS).is_none()
+    {
+        return fault(work, arrival, EGRESS, Fault::FlowShare);
+    }
+    remember(kernel, &work.headers, arrival, EGRESS, (generation, false));
+    arrival.marked(onward(&work.flow, sender, own.index, generation), kernel.settings())
+}

@@ -1,0 +1,293 @@
+//! Packets that reach a pod: TC egress of the host side of its veth.
+
+use super::fast::{Speaks, established};
+use super::from_pod::is_free;
+use super::judgement::{
+    Asked, Followed, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, settle, tell,
+    unread,
+};
+use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
+use crate::abi::{Direction, Endpoint, Generation};
+use crate::family::{Family, Ipv4, Ipv6};
+use crate::fault::Fault;
+use crate::flow::{End, Flow};
+use crate::interface::Interface;
+use crate::lookup::Origin;
+use crate::mark::Mark;
+use crate::packet::{Frame, Icmp, Part, Quoting, Readable, ether_type};
+use crate::verdict::Reason;
+
+const INGRESS: Direction = Direction::Ingress;
+
+/// What happens to a frame on its way to a pod.
+#[inline(always)]
+pub fn to_pod<K4, K6, F, B>(four: &K4, six: &K6, frame: &F, arrival: &Arrival, mut bench: B) -> Outcome
+where
+    K4: Kernel<Ipv4>,
+    K6: Kernel<Ipv6>,
+    F: Frame,
+    B: Bench,
+{
+    let Some(own) = four.interface(arrival.interface) else {
+        return unread(four, arrival, INGRESS, Reason::UnknownEndpoint.into());
+    };
+    let mark = Mark::of(arrival.mark, four.settings().mark_shift);
+    if mark == Mark::Judged(own.index) {
+        return Outcome::pass(arrival.mark);
+    }
+    let generation = four.generation();
+    let endpoint = own.endpoint.at(generation);
+    if endpoint == Endpoint::HOLD {
+        return unread(four, arrival, INGRESS, Fault::Held.into());
+    }
+    if is_free(&endpoint) && !matches!(mark, Mark::Deferred(_)) {
+        return Outcome::pass(arrival.mark);
+    }
+    let what_is_wrong = if arrival.tagged {
+        Fault::Vlan
+    } else {
+        match arrival.ether_type {
+            ether_type::IPV4 => {
+                if everyday(four, frame, arrival, generation) {
+                    return Outcome::pass(arrival.mark);
+                }
+                return in_full(four, frame, arrival, bench.four());
+            }
+            ether_type::IPV6 => {
+                if everyday(six, frame, arrival, generation) {
+                    return Outcome::pass(arrival.mark);
+                }
+                return in_full(six, frame, arrival, bench.six());
+            }
+            // Who may claim what is looked at where it is sent.
+            ether_type::ARP => return Outcome::pass(arrival.mark),
+            _ => Fault::NotIp,
+        }
+    };
+    unread(four, arrival, INGRESS, what_is_wrong.into())
+}
+
+/// Whether this is an everyday packet, which passes after one look-up; otherwise it is looked at in full. (Not inlined for the sake of the stack.)
+#[inline(never)]
+fn everyday<A, K, F>(
+    kernel: &K,
+    frame: &F,
+    arrival: &Arrival,
+    generation: Generation,
+) -> bool
+where
+    A: Readable,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let Some(headers) = A::common(frame) else { return false };
+    let Some(found) = established(kernel, &headers, arrival.interface, generation, Speaks::ForReceiver) else {
+        return false;
+    };
+    match Mark::of(arrival.mark, kernel.settings().mark_shift) {
+        // The sender's policy is still to be asked, unless it was, about this very flow.
+        Mark::Deferred(index) => {
+            let sender = found.flow.end(found.sender);
+            sender.judged == generation && sender.interface == kernel.number(index)
+        }
+        Mark::None | Mark::Outside | Mark::Judged(_) | Mark::From(_) => true,
+    }
+}
+
+/// Who sent a packet, as far as the mark tells.
+#[derive(Clone, Copy)]
+struct Sender<'a> {
+    /// The local pod that sent it, whatever its source address says by now.
+    pod: Option<&'a Interface>,
+    /// Whether that pod's own policy is still to be asked.
+    deferred: bool,
+    /// A process of the node.
+    is_node: bool,
+}
+
+impl<'a> Sender<'a> {
+    #[inline(always)]
+    fn of<A: Family, K: Kernel<A>>(kernel: &'a K, arrival: &Arrival) -> Option<Self> {
+        let nobody = Self { pod: None, deferred: false, is_node: false };
+        match Mark::of(arrival.mark, kernel.settings().mark_shift) {
+            Mark::None => Some(Self { is_node: arrival.has_socket, ..nobody }),
+            Mark::Outside | Mark::Judged(_) => Some(nobody),
+            Mark::From(index) => Some(Self { pod: kernel.interface(kernel.number(index)), ..nobody }),
+            // Its policy cannot be asked if it is gone.
+            Mark::Deferred(index) => kernel
+                .interface(kernel.number(index))
+                .map(|pod| Self { pod: Some(pod), deferred: true, is_node: false }),
+        }
+    }
+}
+
+/// Every other packet.
+#[inline(never)]
+fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
+where
+    A: Readable + Quoting,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let Some(work) = work else { return unread(kernel, arrival, INGRESS, Reason::UnknownEndpoint.into()) };
+    if let Err(why) = A::any(frame, &mut work.headers) {
+        return unread(kernel, arrival, INGRESS, why.into());
+    }
+    work.news = 0;
+    let outcome = looked_at(kernel, frame, arrival, work);
+    if work.news != 0 {
+        tell(kernel, work, arrival);
+    }
+    outcome
+}
+
+#[inline(never)]
+fn looked_at<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
+where
+    A: Readable + Quoting,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let Some(own) = kernel.interface(arrival.interface) else {
+        return fault(work, arrival, INGRESS, Fault::Held);
+    };
+    let Some(sender) = Sender::of(kernel, arrival) else {
+        return fault(work, arrival, INGRESS, Fault::Spoofed);
+    };
+    let generation = kernel.generation();
+    if work.headers.icmp.is_of_link() {
+        return of_link(work, arrival, sender);
+    }
+    if work.headers.part == Part::Later && !has_no_ports(&work.headers) {
+        return match followed(kernel, &work.headers, arrival, INGRESS, generation) {
+            Followed::Yes | Followed::Deferred => Outcome::pass(arrival.mark),
+            Followed::No => fault(work, arrival, INGRESS, Fault::Fragment),
+        };
+    }
+    if work.headers.icmp == Icmp::Error && !sender.deferred && is_about_what_it_sent(kernel, frame, work, own) {
+        return Outcome::pass(arrival.mark);
+    }
+    tracked(kernel, work, arrival, own, generation)
+}
+
+/// Discovery on the link. What a pod says was looked at where it said it; routers are the node's own.
+#[inline(always)]
+fn of_link<A: Family>(work: &mut Work<A>, arrival: &Arrival, sender: Sender<'_>) -> Outcome {
+    let passes = match work.headers.icmp {
+        Icmp::Router => sender.is_node,
+        // A bridge asks for listeners itself, without a socket.
+        Icmp::Listener => sender.pod.is_none() && work.headers.hops == 1,
+        Icmp::RouterSolicitation => false,
+        _ => work.headers.hops == 255 && !work.headers.extended,
+    };
+    if passes { Outcome::pass(arrival.mark) } else { fault(work, arrival, INGRESS, Fault::Router) }
+}
+
+/// Whether an error is about a packet that the pod sent in a flow.
+#[inline(always)]
+fn is_about_what_it_sent<A, K, F>(kernel: &K, frame: &F, work: &mut Work<A>, own: &Interface) -> bool
+where
+    A: Readable + Quoting,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let Some(sender) = A::quoted(frame, usize::from(work.headers.payload), &mut work.key) else { return false };
+    work.key.end(sender).0 == work.headers.destination && is_related(kernel, &work.key, sender, own.number)
+}
+
+/// A packet of a flow to be judged again, or of a new one.
+#[inline(always)]
+fn tracked<A: Readable, K: Kernel<A>>(
+    kernel: &K,
+    work: &mut Work<A>,
+    arrival: &Arrival,
+    own: &Interface,
+    generation: Generation,
+) -> Outcome {
+    let known = known(kernel, work);
+    if known && work.flow.began() != work.sender {
+        return answer(kernel, work, arrival, own, generation);
+    }
+    if !known {
+        work.flow = Flow::begun_by(work.sender).owned_by(own.index);
+    }
+    let Some(sender) = Sender::of(kernel, arrival) else {
+        return fault(work, arrival, INGRESS, Fault::Spoofed);
+    };
+    let hairpin = sender.pod.is_some_and(|pod| pod.index == own.index);
+    if let Some(pod) = sender.pod {
+        let mut end = work.flow.end(work.sender);
+        if sender.deferred {
+            let (peer, port) = (work.headers.destination, work.headers.destination_port);
+            let origin = if hairpin { Origin::OwnAddress } else { Origin::Elsewhere };
+            work.asked =
+                Asked { number: pod.number, direction: Direction::Egress, peer, port, origin, fresh: !known };
+            let act = permitted(kernel, work);
+            if act != Act::Pass {
+                return Outcome { act, mark: 0 };
+            }
+            end = End { interface: pod.number, judged: generation };
+        }
+        work.flow = work.flow.judged(work.sender, end, pod.index);
+    }
+    let origin = if hairpin {
+        Origin::OwnAddress
+    } else if sender.is_node {
+        Origin::OwnNode
+    } else {
+        Origin::Elsewhere
+    };
+    let peer = real_address(sender.pod, work.headers.source);
+    let port = work.headers.destination_port;
+    work.asked = Asked { number: own.number, direction: INGRESS, peer, port, origin, fresh: !known };
+    let act = permitted(kernel, work);
+    if act != Act::Pass {
+        return Outcome { act, mark: 0 };
+    }
+    let endpoint = own.endpoint.at(generation);
+    let begins = known || begins(&work.headers, kernel.now(), kernel.settings().second, None);
+    if begins && !is_free(&endpoint) {
+        work.flow = work.flow.of_node(sender.is_node);
+        if !settle(kernel, work, own, generation, Speaks::ForReceiver)
+            && !endpoint.rule_set(Direction::Egress).is_none()
+        {
+            return fault(work, arrival, INGRESS, Fault::FlowShare);
+        }
+    }
+    remember(kernel, &work.headers, arrival, INGRESS, (generation, false));
+    Outcome::pass(arrival.mark)
+}
+
+/// The address of the pod that really sent a packet, of the family of `shown`.
+#[inline(always)]
+fn real_address<A: Family>(pod: Option<&Interface>, shown: A) -> A {
+    pod.map(A::own).filter(|own| !own.is_unspecified() && !shown.is_link_local()).unwrap_or(shown)
+}
+
+/// An answer to the pod in a flow that it began: may it still?
+#[inline(always)]
+fn answer<A: Readable, K: Kernel<A>>(
+    kernel: &K,
+    work: &mut Work<A>,
+    arrival: &Arrival,
+    own: &Interface,
+    generation: Generation,
+) -> Outcome {
+    // Of a service address only its backend can be judged, and was, on the way there.
+    if !work.flow.is_deferred() && !work.flow.is_judged(work.sender.other(), own.number, generation) {
+        let (peer, port) = (work.headers.source, work.headers.source_port);
+        let (direction, origin) = (Direction::Egress, Origin::Elsewhere);
+        work.asked = Asked { number: own.number, direction, peer, port, origin, fresh: false };
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome { act, mark: 0 };
+        }
+    }
+    if !settle(kernel, work, own, generation, Speaks::ForReceiver)
+        && !own.endpoint.at(generation).rule_set(INGRESS).is_none()
+    {
+        return fault(work, arrival, INGRESS, Fault::FlowShare);
+    }
+    remember(kernel, &work.headers, arrival, INGRESS, (generation, false));
+    Outcome::pass(arrival.mark)
+}
