@@ -115,11 +115,11 @@ fn finish(
     outcome: Outcome,
     answer: Option<Towards>,
 ) -> i32 {
-    match (outcome.act, answer) {
+    match (outcome.act(), answer) {
         (Act::Pass, _) => {
-            if outcome.mark != arrival.mark {
+            if outcome.mark() != arrival.mark {
                 // SAFETY: as in `arrival`; the mark may be written.
-                unsafe { (*skb).mark = outcome.mark };
+                unsafe { (*skb).mark = outcome.mark() };
             }
             // `TC_ACT_UNSPEC` has the number of `TCX_NEXT`: other programs on the hook, such as the CNI's, have their say.
             TC_ACT_UNSPEC

@@ -178,38 +178,66 @@ pub trait Bench {
     fn six(&mut self) -> Option<&mut Work<Ipv6>>;
 }
 
-/// What happens to the packet.
+/// What happens to the packet: an [`Act`], and the mark with which it goes on.
+///
+/// One number, because programs hand it from function to function: a function of a program has one register to answer in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 #[must_use]
-pub struct Outcome {
-    /// Whether it goes on.
-    pub act: Act,
-    /// The mark it goes on with.
-    pub mark: u32,
-}
+pub struct Outcome(u64);
 
 /// Whether a packet goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 #[must_use]
 pub enum Act {
     /// It goes on.
-    Pass = 0,
+    Pass,
     /// It is dropped.
-    Drop = 1,
+    Drop,
     /// It is dropped, and its sender is told.
-    Reject = 2,
+    Reject,
 }
 
 impl Outcome {
+    /// Not found out yet: never leaves a hook.
+    const OPEN: Self = Self(u64::MAX);
+
+    /// It goes on, with this mark.
     #[inline(always)]
-    const fn pass(mark: u32) -> Self {
-        Self { act: Act::Pass, mark }
+    pub const fn pass(mark: u32) -> Self {
+        Self(mark as u64)
     }
 
     #[inline(always)]
     const fn drop() -> Self {
-        Self { act: Act::Drop, mark: 0 }
+        Self(1 << 32)
+    }
+
+    /// Of an act that does not let it go on.
+    #[inline(always)]
+    const fn stop(act: Act) -> Self {
+        match act {
+            Act::Pass | Act::Drop => Self::drop(),
+            Act::Reject => Self(2 << 32),
+        }
+    }
+
+    /// Whether it goes on.
+    #[inline(always)]
+    pub const fn act(self) -> Act {
+        match self.0 >> 32 {
+            0 => Act::Pass,
+            2 => Act::Reject,
+            _ => Act::Drop,
+        }
+    }
+
+    /// The mark with which it goes on.
+    #[inline(always)]
+    pub const fn mark(self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the mark")]
+        let mark = self.0 as u32;
+        mark
     }
 }
 

@@ -91,6 +91,12 @@ pub struct Headers<A> {
     pub payload: u16,
     /// Identification, for parts of fragmented datagrams.
     pub id: u32,
+    /// How many bytes there are from `payload` on, by the IP header.
+    left: u32,
+    /// Offset of the fragment, in units of eight bytes.
+    offset: u16,
+    /// A fragment header was seen.
+    fragmented: bool,
 }
 
 /// Which part of a datagram a packet is.
@@ -132,6 +138,9 @@ impl<A: Family> Headers<A> {
             extended: false,
             payload,
             id: 0,
+            left: 0,
+            offset: 0,
+            fragmented: false,
         }
     }
 }
@@ -177,19 +186,20 @@ impl Readable for Ipv4 {
         if first[0] >> 4 != 4 || own < 20 || length < own || length > there {
             return Err(Fault::Malformed);
         }
-        if own > 20 {
-            options(frame, own)?;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "at most 14 and 60")]
-        let payload = (ETHERNET + own) as u16;
         let headers = into;
-        *headers = Headers::new(Self(words[3]), Self(words[4]), third[1], third[0], payload);
-        headers.extended = own > 20;
+        *headers = Headers::new(Self(words[3]), Self(words[4]), third[1], third[0], 34);
+        #[expect(clippy::cast_possible_truncation, reason = "the length of a frame")]
+        let left = (length - own) as u32;
+        headers.left = left;
+        if own > 20 {
+            headers.extended = true;
+            options(frame, own, headers)?;
+        }
         let fragment = u16::from_be_bytes([second[2], second[3]]);
-        let (more, offset) = (fragment & 0x2000 != 0, fragment & 0x1fff);
+        headers.offset = fragment & 0x1fff;
         headers.id = u32::from(u16::from_be_bytes([second[0], second[1]]));
-        headers.part = part(more, offset);
-        finish(frame, length - own, offset, headers)
+        headers.part = part(fragment & 0x2000 != 0, headers.offset);
+        finish(frame, headers)
     }
 }
 
@@ -225,8 +235,11 @@ impl Readable for Ipv6 {
         let source = Self([words[2], words[3], words[4], words[5]]);
         let destination = Self([words[6], words[7], words[8], words[9]]);
         *into = Headers::new(source, destination, second[2], second[3], 54);
-        let walked = extensions::walk(frame, into, length)?;
-        finish(frame, walked.left, walked.offset, into)
+        #[expect(clippy::cast_possible_truncation, reason = "the length of a frame")]
+        let left = length as u32;
+        into.left = left;
+        extensions::walk(frame, into)?;
+        finish(frame, into)
     }
 }
 
@@ -241,39 +254,76 @@ fn part(more: bool, offset: u16) -> Part {
 
 /// Reads what stands behind the IP header, if it is there.
 #[inline(always)]
-fn finish<A: Family, F: Frame>(
-    frame: &F,
-    left: usize,
-    offset: u16,
-    headers: &mut Headers<A>,
-) -> Result<(), Fault> {
+fn finish<A: Family, F: Frame>(frame: &F, headers: &mut Headers<A>) -> Result<(), Fault> {
     if headers.part == Part::Later {
         // The second eight bytes of a TCP header are its flags (RFC 1858 section 3.2.2).
-        return if offset == 1 && headers.protocol == protocol::TCP { Err(Fault::Fragment) } else { Ok(()) };
+        let splits = headers.offset == 1 && headers.protocol == protocol::TCP;
+        return if splits { Err(Fault::Fragment) } else { Ok(()) };
     }
-    transport::any(frame, left, headers)
+    transport::any(frame, headers.left as usize, headers)
 }
 
 /// Looks for source routing among the options of an IPv4 header of `own` bytes (RFC 791 section 3.1): it makes the
-/// destination that policy judges another than the one that the packet reaches.
+/// destination that policy judges another than the one that the packet reaches. Then sets where the payload begins.
 #[inline(never)]
-fn options<F: Frame>(frame: &F, own: usize) -> Result<(), Fault> {
-    /// Honest packets have one or two, and padding.
-    const MOST: usize = 8;
-    let mut at = 20;
-    for _ in 0..MOST {
-        if at >= own || at >= 60 {
-            return Ok(());
-        }
-        let [kind, length] = frame.bytes::<2>(ETHERNET + at).ok_or(Fault::Malformed)?;
-        match kind {
-            0 => return Ok(()),
-            1 => at += 1,
-            // Loose and strict source routing.
-            131 | 137 => return Err(Fault::Headers),
-            _ if length < 2 => return Err(Fault::Malformed),
-            _ => at += usize::from(length),
+fn options<F: Frame>(frame: &F, own: usize, headers: &mut Headers<Ipv4>) -> Result<(), Fault> {
+    #[expect(clippy::cast_possible_truncation, reason = "at most 14 and 60")]
+    let end = (ETHERNET + own) as u16;
+    // Honest packets have one or two, and padding. Written out, not a loop, as in `extensions::walk`, and with the place
+    // reached kept in the headers for the reason given there.
+    let mut reached = option(frame, end, headers);
+    reached = reached.and_then(|| option(frame, end, headers));
+    reached = reached.and_then(|| option(frame, end, headers));
+    reached = reached.and_then(|| option(frame, end, headers));
+    reached = reached.and_then(|| option(frame, end, headers));
+    reached = reached.and_then(|| option(frame, end, headers));
+    reached = reached.and_then(|| option(frame, end, headers));
+    reached = reached.and_then(|| option(frame, end, headers));
+    headers.payload = end;
+    reached.finish()
+}
+
+/// Where a walk over options or extension headers is. (One byte, unlike a `Result` of something: see [`crate::hook::Outcome`].)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// At the end.
+    End,
+    /// At what may be another one.
+    Next,
+    /// At something that must not be there.
+    Bad(Fault),
+}
+
+impl Reached {
+    #[inline(always)]
+    fn and_then(self, next: impl FnOnce() -> Self) -> Self {
+        if self == Self::Next { next() } else { self }
+    }
+
+    /// The end must be reached by now.
+    #[inline(always)]
+    const fn finish(self) -> Result<(), Fault> {
+        match self {
+            Self::End => Ok(()),
+            Self::Next => Err(Fault::Headers),
+            Self::Bad(fault) => Err(fault),
         }
     }
-    if at >= own { Ok(()) } else { Err(Fault::Headers) }
+}
+
+/// Walks over one option.
+#[inline(never)]
+fn option<F: Frame>(frame: &F, end: u16, headers: &mut Headers<Ipv4>) -> Reached {
+    let Some([kind, length]) = frame.bytes(usize::from(headers.payload)) else {
+        return Reached::Bad(Fault::Malformed);
+    };
+    match kind {
+        0 => return Reached::End,
+        1 => headers.payload += 1,
+        // Loose and strict source routing.
+        131 | 137 => return Reached::Bad(Fault::Headers),
+        _ if length < 2 => return Reached::Bad(Fault::Malformed),
+        _ => headers.payload += u16::from(length),
+    }
+    if headers.payload < end { Reached::Next } else { Reached::End }
 }

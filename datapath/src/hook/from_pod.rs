@@ -44,12 +44,18 @@ where
     } else {
         match arrival.ether_type {
             ether_type::IPV4 => {
-                return everyday(four, frame, arrival, own, generation)
-                    .unwrap_or_else(|| in_full(four, frame, arrival, bench.four()));
+                let outcome = everyday(four, frame, arrival, own, generation);
+                if outcome != Outcome::OPEN {
+                    return outcome;
+                }
+                return otherwise(four, frame, arrival, bench.four());
             }
             ether_type::IPV6 => {
-                return everyday(six, frame, arrival, own, generation)
-                    .unwrap_or_else(|| in_full(six, frame, arrival, bench.six()));
+                let outcome = everyday(six, frame, arrival, own, generation);
+                if outcome != Outcome::OPEN {
+                    return outcome;
+                }
+                return otherwise(six, frame, arrival, bench.six());
             }
             ether_type::ARP => return arp(four, frame, arrival, own),
             _ => Fault::NotIp,
@@ -58,7 +64,8 @@ where
     unread(four, arrival, EGRESS, what_is_wrong.into())
 }
 
-/// The everyday packet: one look-up, or none where no policy speaks about the pod. `None`: look at it in full.
+/// The everyday packet: one look-up, or none where no policy speaks about the pod. If the outcome
+/// is open, it is to be looked at in full.
 ///
 /// Not inlined: what it needs of a program's small stack is free again when the packet is looked at in full.
 #[inline(never)]
@@ -68,23 +75,31 @@ fn everyday<A, K, F>(
     arrival: &Arrival,
     own: &Interface,
     generation: Generation,
-) -> Option<Outcome>
+) -> Outcome
 where
     A: Readable,
     K: Kernel<A>,
     F: Frame,
 {
-    let headers = A::common(frame)?;
+    let Some(headers) = A::common(frame) else { return Outcome::OPEN };
     if !is_own_mac(frame, own) || headers.source != A::own(own) || headers.source.is_unspecified() {
-        return None;
+        return Outcome::OPEN;
     }
     if is_free(&own.endpoint.at(generation)) {
         let suspect = headers.destination.is_loopback()
             || headers.protocol == protocol::UDP && kernel.settings().is_tunnel(headers.destination_port);
-        return if suspect { None } else { Some(arrival.marked(Mark::From(own.index), kernel.settings())) };
+        return if suspect {
+            Outcome::OPEN
+        } else {
+            arrival.marked(Mark::From(own.index), kernel.settings())
+        };
     }
-    let found = established(kernel, &headers, arrival.interface, generation, Speaks::ForSender)?;
-    Some(arrival.marked(onward(&found.flow, found.sender, own.index, generation), kernel.settings()))
+    match established(kernel, &headers, arrival.interface, generation, Speaks::ForSender) {
+        Some(found) => {
+            arrival.marked(onward(&found.flow, found.sender, own.index, generation), kernel.settings())
+        }
+        None => Outcome::OPEN,
+    }
 }
 
 /// Whether no policy speaks about an endpoint: its flows are not tracked.
@@ -108,19 +123,16 @@ fn onward(flow: &Flow, sender: Side, index: u16, generation: Generation) -> Mark
 }
 
 /// Every other packet.
-#[inline(never)]
-fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
+#[inline(always)]
+fn otherwise<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
 where
     A: Readable + Quoting + Linked,
     K: Kernel<A>,
     F: Frame,
 {
     let Some(work) = work else { return unread(kernel, arrival, EGRESS, Reason::UnknownEndpoint.into()) };
-    if let Err(why) = A::any(frame, &mut work.headers) {
-        return unread(kernel, arrival, EGRESS, why.into());
-    }
     work.news = 0;
-    let outcome = looked_at(kernel, frame, arrival, work);
+    let outcome = in_full(kernel, frame, arrival, work);
     if work.news != 0 {
         tell(kernel, work, arrival);
     }
@@ -128,12 +140,15 @@ where
 }
 
 #[inline(never)]
-fn looked_at<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
+fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
 where
     A: Readable + Quoting + Linked,
     K: Kernel<A>,
     F: Frame,
 {
+    if let Err(why) = A::any(frame, &mut work.headers) {
+        return fault(work, arrival, EGRESS, why);
+    }
     let Some(own) = kernel.interface(arrival.interface) else {
         return fault(work, arrival, EGRESS, Fault::Held);
     };
@@ -238,7 +253,7 @@ fn tracked<A: Readable, K: Kernel<A>>(
     if asks {
         let act = permitted(kernel, work);
         if act != Act::Pass {
-            return Outcome { act, mark: 0 };
+            return Outcome::stop(act);
         }
     }
     if known || begins(&work.headers, kernel.now(), kernel.settings().second, Some(own)) {
@@ -280,7 +295,7 @@ fn reply<A: Readable, K: Kernel<A>>(
         };
         let act = permitted(kernel, work);
         if act != Act::Pass {
-            return Outcome { act, mark: 0 };
+            return Outcome::stop(act);
         }
     }
     if !settle(kernel, work, own, generation, Speaks::ForSender)

@@ -66,7 +66,7 @@ where
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
     kernel: &K,
     frame: &F,
@@ -75,11 +75,11 @@ fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
     work: Option<&mut Work<A>>,
 ) -> Outcome {
     let Some(work) = work else { return unread(kernel, arrival, EGRESS, Fault::Spoofed.into()) };
-    if let Err(why) = A::any(frame, &mut work.headers) {
-        return unread(kernel, arrival, EGRESS, why.into());
-    }
     work.news = 0;
-    let outcome = asked_now(kernel, arrival, index, work);
+    let outcome = match A::any(frame, &mut work.headers) {
+        Ok(()) => asked_now(kernel, arrival, index, work),
+        Err(why) => fault(work, arrival, EGRESS, why),
+    };
     if work.news != 0 {
         tell(kernel, work, arrival);
     }
@@ -108,7 +108,7 @@ fn asked_now<A: Readable, K: Kernel<A>>(kernel: &K, arrival: &Arrival, index: u1
         work.asked = Asked { number, direction, peer, port, origin, fresh: !known };
         let act = permitted(kernel, work);
         if act != Act::Pass {
-            return Outcome { act, mark: 0 };
+            return Outcome::stop(act);
         }
     }
     if !known {

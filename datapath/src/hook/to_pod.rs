@@ -51,13 +51,13 @@ where
                 if everyday(four, frame, arrival, generation) {
                     return Outcome::pass(arrival.mark);
                 }
-                return in_full(four, frame, arrival, bench.four());
+                return otherwise(four, frame, arrival, bench.four());
             }
             ether_type::IPV6 => {
                 if everyday(six, frame, arrival, generation) {
                     return Outcome::pass(arrival.mark);
                 }
-                return in_full(six, frame, arrival, bench.six());
+                return otherwise(six, frame, arrival, bench.six());
             }
             // Who may claim what is looked at where it is sent.
             ether_type::ARP => return Outcome::pass(arrival.mark),
@@ -122,19 +122,16 @@ impl<'a> Sender<'a> {
 }
 
 /// Every other packet.
-#[inline(never)]
-fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
+#[inline(always)]
+fn otherwise<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
 where
     A: Readable + Quoting,
     K: Kernel<A>,
     F: Frame,
 {
     let Some(work) = work else { return unread(kernel, arrival, INGRESS, Reason::UnknownEndpoint.into()) };
-    if let Err(why) = A::any(frame, &mut work.headers) {
-        return unread(kernel, arrival, INGRESS, why.into());
-    }
     work.news = 0;
-    let outcome = looked_at(kernel, frame, arrival, work);
+    let outcome = in_full(kernel, frame, arrival, work);
     if work.news != 0 {
         tell(kernel, work, arrival);
     }
@@ -142,12 +139,15 @@ where
 }
 
 #[inline(never)]
-fn looked_at<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
+fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
 where
     A: Readable + Quoting,
     K: Kernel<A>,
     F: Frame,
 {
+    if let Err(why) = A::any(frame, &mut work.headers) {
+        return fault(work, arrival, INGRESS, why);
+    }
     let Some(own) = kernel.interface(arrival.interface) else {
         return fault(work, arrival, INGRESS, Fault::Held);
     };
@@ -224,7 +224,7 @@ fn tracked<A: Readable, K: Kernel<A>>(
                 Asked { number: pod.number, direction: Direction::Egress, peer, port, origin, fresh: !known };
             let act = permitted(kernel, work);
             if act != Act::Pass {
-                return Outcome { act, mark: 0 };
+                return Outcome::stop(act);
             }
             end = End { interface: pod.number, judged: generation };
         }
@@ -242,7 +242,7 @@ fn tracked<A: Readable, K: Kernel<A>>(
     work.asked = Asked { number: own.number, direction: INGRESS, peer, port, origin, fresh: !known };
     let act = permitted(kernel, work);
     if act != Act::Pass {
-        return Outcome { act, mark: 0 };
+        return Outcome::stop(act);
     }
     let endpoint = own.endpoint.at(generation);
     let begins = known || begins(&work.headers, kernel.now(), kernel.settings().second, None);
@@ -280,7 +280,7 @@ fn answer<A: Readable, K: Kernel<A>>(
         work.asked = Asked { number: own.number, direction, peer, port, origin, fresh: false };
         let act = permitted(kernel, work);
         if act != Act::Pass {
-            return Outcome { act, mark: 0 };
+            return Outcome::stop(act);
         }
     }
     if !settle(kernel, work, own, generation, Speaks::ForReceiver)

@@ -1,15 +1,15 @@
 //! IPv6 extension headers (RFC 8200 section 4), walked with a bound.
 
-use super::{Frame, Headers, part};
+use super::{Frame, Headers, Reached, part};
 use crate::family::Ipv6;
 use crate::fault::Fault;
 
-/// How many extension headers are walked. RFC 8200 section 4.1 has six kinds, one of which may occur twice.
-const MOST: usize = 7;
-/// How many bytes all of them may have together; longer chains have no use but to hide what follows.
-const MOST_BYTES: usize = 512;
+/// Where the last of them ends at most; longer chains have no use but to hide what follows.
+const MOST: u16 = 54 + 512;
 
 const HOP_BY_HOP: u8 = 0;
+/// Stands for [`HOP_BY_HOP`] where it is allowed; the number is reserved (IANA).
+const HOP_BY_HOP_FIRST: u8 = 255;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
@@ -19,69 +19,72 @@ const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
 const NONE: u8 = 59;
 
-/// What a walk over the extension headers ends with.
-pub(super) struct Walked {
-    /// How many bytes follow the last extension header.
-    pub(super) left: usize,
-    /// Offset of the fragment, in units of eight bytes.
-    pub(super) offset: u16,
+/// Walks from the fixed header to the transport header; fills in protocol, payload, part and identification.
+///
+/// How far the walk came is kept in the headers themselves, of whose values the verifier knows nothing: on the stack it
+/// would follow each combination of extension headers apart from all others.
+#[inline(never)]
+pub(super) fn walk<F: Frame>(frame: &F, headers: &mut Headers<Ipv6>) -> Result<(), Fault> {
+    // Only at the very beginning (RFC 8200 section 4.1).
+    if headers.protocol == HOP_BY_HOP {
+        headers.protocol = HOP_BY_HOP_FIRST;
+    }
+    // Written out, not a loop: kernels before 6.3 refuse a loop whose head is reached by falling through from its end
+    // ("back-edge"), and where the compiler puts a loop's head cannot be said here.
+    let mut reached = one(frame, headers);
+    reached = reached.and_then(|| one(frame, headers));
+    reached = reached.and_then(|| one(frame, headers));
+    reached = reached.and_then(|| one(frame, headers));
+    reached = reached.and_then(|| one(frame, headers));
+    reached = reached.and_then(|| one(frame, headers));
+    reached = reached.and_then(|| one(frame, headers));
+    reached = reached.and_then(|| one(frame, headers));
+    reached.finish()
 }
 
-/// Walks from the fixed header, behind which there are `length` bytes, to the transport header; fills in protocol, payload,
-/// part and identification.
+/// Walks over one extension header.
 #[inline(never)]
-pub(super) fn walk<F: Frame>(frame: &F, headers: &mut Headers<Ipv6>, length: usize) -> Result<Walked, Fault> {
-    let begin = usize::from(headers.payload);
-    let (mut walked, mut offset, mut fragmented) = (0_usize, 0_u16, false);
-    for step in 0..=MOST {
-        match headers.protocol {
-            // Only at the very beginning (RFC 8200 section 4.1).
-            HOP_BY_HOP if step > 0 => return Err(Fault::Headers),
-            HOP_BY_HOP | DESTINATION | AUTHENTICATION => {}
-            ROUTING => {
-                let [_, _, kind, left] = frame.bytes(begin + walked).ok_or(Fault::Malformed)?;
-                // Type 0 is forbidden (RFC 5095); with segments left, the destination is not the one judged here.
-                if kind == 0 || left != 0 {
-                    return Err(Fault::Headers);
-                }
+fn one<F: Frame>(frame: &F, headers: &mut Headers<Ipv6>) -> Reached {
+    let at = usize::from(headers.payload);
+    let size = match headers.protocol {
+        HOP_BY_HOP | MOBILITY | HOST_IDENTITY | SHIM6 | NONE => return Reached::Bad(Fault::Headers),
+        HOP_BY_HOP_FIRST | DESTINATION | AUTHENTICATION | ROUTING => {
+            let Some([_, size, kind, segments]) = frame.bytes(at) else { return Reached::Bad(Fault::Malformed) };
+            // Type 0 is forbidden (RFC 5095); with segments left, the destination is not the one judged here.
+            if headers.protocol == ROUTING && (kind == 0 || segments != 0) {
+                return Reached::Bad(Fault::Headers);
             }
-            FRAGMENT => {
-                // Twice in one packet: for no other use than to deceive.
-                if fragmented || length < walked + 8 {
-                    return Err(Fault::Headers);
-                }
-                let header: [u8; 8] = frame.bytes(begin + walked).ok_or(Fault::Malformed)?;
-                let field = u16::from_be_bytes([header[2], header[3]]);
-                (fragmented, offset) = (true, field >> 3);
-                headers.id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-                headers.part = part(field & 1 != 0, offset);
-                headers.protocol = header[0];
-                headers.extended = true;
-                walked += 8;
-                if offset != 0 {
-                    break;
-                }
-                continue;
+            // In units of eight bytes beyond the first eight, for authentication of four beyond the first eight
+            // (RFC 4302 section 2.2).
+            let size = u16::from(size);
+            if headers.protocol == AUTHENTICATION { size * 4 + 8 } else { size * 8 + 8 }
+        }
+        FRAGMENT => {
+            // Twice in one packet: for no other use than to deceive.
+            if headers.fragmented {
+                return Reached::Bad(Fault::Headers);
             }
-            MOBILITY | HOST_IDENTITY | SHIM6 | NONE => return Err(Fault::Headers),
-            _ => break,
+            let Some([_, _, high, low, a, b, c, d]) = frame.bytes(at) else { return Reached::Bad(Fault::Malformed) };
+            let field = u16::from_be_bytes([high, low]);
+            headers.fragmented = true;
+            headers.offset = field >> 3;
+            headers.id = u32::from_be_bytes([a, b, c, d]);
+            headers.part = part(field & 1 != 0, headers.offset);
+            8
         }
-        if step == MOST {
-            return Err(Fault::Headers);
-        }
-        let [next, size] = frame.bytes(begin + walked).ok_or(Fault::Malformed)?;
-        // In units of eight bytes beyond the first eight, for authentication of four beyond the first eight (RFC 4302).
-        let size = usize::from(size);
-        let own = if headers.protocol == AUTHENTICATION { size * 4 + 8 } else { size * 8 + 8 };
-        walked += own;
-        if walked > MOST_BYTES || walked > length {
-            return Err(if walked > length { Fault::Malformed } else { Fault::Headers });
-        }
-        headers.protocol = next;
-        headers.extended = true;
+        _ => return Reached::End,
+    };
+    if u32::from(size) > headers.left {
+        return Reached::Bad(Fault::Malformed);
     }
-    #[expect(clippy::cast_possible_truncation, reason = "at most 54 and 520")]
-    let payload = (begin + walked) as u16;
-    headers.payload = payload;
-    Ok(Walked { left: length.saturating_sub(walked), offset })
+    let Some([next]) = frame.bytes(at) else { return Reached::Bad(Fault::Malformed) };
+    headers.left -= u32::from(size);
+    headers.protocol = next;
+    headers.extended = true;
+    headers.payload += size;
+    if headers.payload > MOST {
+        return Reached::Bad(Fault::Headers);
+    }
+    // What follows in a later fragment is not a header.
+    if headers.offset == 0 { Reached::Next } else { Reached::End }
 }

@@ -131,7 +131,7 @@ impl Quoting for Ipv6 {
 }
 
 /// The ports of a quoted packet, source first.
-#[inline(never)]
+#[inline(always)]
 fn ports<F: Frame>(frame: &F, at: usize, number: u8, is_v4: bool) -> Option<[u16; 2]> {
     match number {
         protocol::TCP | protocol::UDP | protocol::SCTP => {
