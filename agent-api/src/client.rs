@@ -230,7 +230,7 @@ impl Iterator for Replies<'_> {
             }
         };
         match frame {
-            Frame::Reply(reply) => return Some(Ok(reply)),
+            Frame::Reply(reply) => return Some(Ok(*reply)),
             Frame::Done => self.client.spent = false,
             Frame::Error { ref message } => {
                 self.client.spent = false;

@@ -20,7 +20,7 @@ pub enum Frame {
     /// The first line of every connection.
     Hello(Hello),
     /// A part of an answer.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// The request failed, or (instead of a hello) the connection is refused. The last line of the answer.
     Error {
         /// What is wrong and what would be right.
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn frames_and_requests_are_objects_of_one_line_in_this_form() {
         let hello = Frame::Hello(Hello { protocol: 1, agent: "0.1.0".to_owned() });
-        let lost = Frame::Reply(Reply::Lost { lines: 3 });
+        let lost = Frame::Reply(Box::new(Reply::Lost { lines: 3 }));
         for (frame, text) in [
             (hello, r#"{"frame":"hello","content":{"protocol":1,"agent":"0.1.0"}}"#),
             (lost, r#"{"frame":"reply","content":{"lost":{"lines":3}}}"#),

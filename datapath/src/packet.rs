@@ -92,7 +92,7 @@ pub struct Headers<A> {
     /// Identification, for parts of fragmented datagrams.
     pub id: u32,
     /// How many bytes there are from `payload` on, by the IP header.
-    left: u32,
+    pub(crate) left: u32,
     /// Offset of the fragment, in units of eight bytes.
     offset: u16,
     /// A fragment header was seen.

@@ -36,7 +36,7 @@ pub fn answer<A: Answering, F: Frame>(
     (answer[12], answer[13]) = (ethernet[12], ethernet[13]);
     if headers.protocol == protocol::TCP {
         let header: [u8; 20] = frame.bytes(usize::from(headers.payload))?;
-        Some(reset::<A>(headers, &header, frame.length(), answer))
+        Some(reset::<A>(headers, &header, answer))
     } else {
         A::prohibited(frame, headers, answer)
     }
@@ -44,17 +44,18 @@ pub fn answer<A: Answering, F: Frame>(
 
 /// Writes IP header and TCP reset.
 #[inline(never)]
-fn reset<A: Answering>(headers: &Headers<A>, header: &[u8; 20], frame: u32, answer: &mut [u8; LONGEST]) -> usize {
+fn reset<A: Answering>(headers: &Headers<A>, header: &[u8; 20], answer: &mut [u8; LONGEST]) -> usize {
     let at = ETHERNET + A::HEADER;
     A::header(headers.destination, headers.source, protocol::TCP, 20, answer);
     (answer[at], answer[at + 1]) = (header[2], header[3]);
     (answer[at + 2], answer[at + 3]) = (header[0], header[1]);
     if headers.tcp_flags & tcp::ACK == 0 {
         // Acknowledges all that the segment occupies: its data, SYN and FIN count as one each.
-        let begin = u32::from(headers.payload) + u32::from(header[12] >> 4) * 4;
+        // By the IP header: short frames are padded on some links.
+        let data = headers.left.saturating_sub(u32::from(header[12] >> 4) * 4);
         let ones = u32::from(headers.tcp_flags & tcp::SYN != 0) + u32::from(headers.tcp_flags & tcp::FIN != 0);
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        let acknowledged = sequence.wrapping_add(frame.saturating_sub(begin)).wrapping_add(ones).to_be_bytes();
+        let acknowledged = sequence.wrapping_add(data).wrapping_add(ones).to_be_bytes();
         for index in 0..4 {
             answer[at + 8 + index] = acknowledged[index];
         }

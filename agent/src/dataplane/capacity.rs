@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use datapath::abi::RuleKey;
+use datapath::abi::{Prefix4, Prefix6, RuleKey};
 use ipnet::IpNet;
 use policy_compiler::plan::Step;
 use policy_compiler::tables::Tables;
 
-use super::error::{Capacity, Error};
+use super::error::{Capacity, Error, MapError};
 use super::live::{prefix4, prefix6};
 use super::map::Map;
 use super::maps::Maps;
@@ -33,53 +33,77 @@ pub(super) fn check_tables(maps: &Maps, tables: &Tables) -> Result<(), Capacity>
     Ok(())
 }
 
+/// How many entries maps have at most: counting them all takes longer than most plans.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    pub(super) rules: usize,
+    pub(super) addresses4: usize,
+    pub(super) addresses6: usize,
+    pub(super) prefixes4: usize,
+    pub(super) prefixes6: usize,
+}
+
 /// The keys that steps add, by map.
 #[derive(Default)]
 struct Added {
     rules: BTreeSet<RuleKey>,
     addresses4: BTreeSet<[u8; 4]>,
     addresses6: BTreeSet<[u8; 16]>,
-    prefixes4: BTreeSet<datapath::abi::Prefix4>,
-    prefixes6: BTreeSet<datapath::abi::Prefix6>,
+    prefixes4: BTreeSet<Prefix4>,
+    prefixes6: BTreeSet<Prefix6>,
 }
 
-/// Refuses steps at whose height (all added, nothing removed yet) a map would be too small.
-pub(super) fn check_steps(maps: &Maps, steps: &[Step]) -> Result<(), Error> {
-    let mut added = Added::default();
-    for step in steps {
-        match step {
-            Step::AddRule(key, _) => {
-                added.rules.insert(*key);
+impl Added {
+    fn of(steps: &[Step]) -> Self {
+        let mut added = Self::default();
+        for step in steps {
+            match step {
+                Step::AddRule(key, _) => drop(added.rules.insert(*key)),
+                Step::SetAddress(IpAddr::V4(address), _) => drop(added.addresses4.insert(address.octets())),
+                Step::SetAddress(IpAddr::V6(address), _) => drop(added.addresses6.insert(address.octets())),
+                Step::SetPrefix(IpNet::V4(prefix), _) => drop(added.prefixes4.insert(prefix4(*prefix))),
+                Step::SetPrefix(IpNet::V6(prefix), _) => drop(added.prefixes6.insert(prefix6(*prefix))),
+                _ => {}
             }
-            Step::SetAddress(IpAddr::V4(address), _) => {
-                added.addresses4.insert(address.octets());
-            }
-            Step::SetAddress(IpAddr::V6(address), _) => {
-                added.addresses6.insert(address.octets());
-            }
-            Step::SetPrefix(IpNet::V4(prefix), _) => {
-                added.prefixes4.insert(prefix4(*prefix));
-            }
-            Step::SetPrefix(IpNet::V6(prefix), _) => {
-                added.prefixes6.insert(prefix6(*prefix));
-            }
-            _ => {}
         }
+        added
     }
-    check(&maps.rules, &added.rules)?;
-    check(&maps.addresses4, &added.addresses4)?;
-    check(&maps.addresses6, &added.addresses6)?;
-    check(&maps.prefixes4, &added.prefixes4)?;
-    check(&maps.prefixes6, &added.prefixes6)
 }
 
-fn check<K, V>(map: &Map<K, V>, added: &BTreeSet<K>) -> Result<(), Error>
+impl Used {
+    pub(super) fn of(maps: &Maps) -> Result<Self, MapError> {
+        Ok(Self {
+            rules: maps.rules.count()?,
+            addresses4: maps.addresses4.count()?,
+            addresses6: maps.addresses6.count()?,
+            prefixes4: maps.prefixes4.count()?,
+            prefixes6: maps.prefixes6.count()?,
+        })
+    }
+
+    /// Refuses steps at whose height (all added, nothing removed yet) a map would be too small; else counts what they add.
+    pub(super) fn take(&mut self, maps: &Maps, steps: &[Step]) -> Result<(), Error> {
+        let added = Added::of(steps);
+        let after = Self {
+            rules: height(&maps.rules, self.rules, &added.rules)?,
+            addresses4: height(&maps.addresses4, self.addresses4, &added.addresses4)?,
+            addresses6: height(&maps.addresses6, self.addresses6, &added.addresses6)?,
+            prefixes4: height(&maps.prefixes4, self.prefixes4, &added.prefixes4)?,
+            prefixes6: height(&maps.prefixes6, self.prefixes6, &added.prefixes6)?,
+        };
+        *self = after;
+        Ok(())
+    }
+}
+
+/// How many entries a map has at most when these are added. Counted exactly only if it matters.
+fn height<K, V>(map: &Map<K, V>, used: usize, added: &BTreeSet<K>) -> Result<usize, Error>
 where
     K: Plain + std::fmt::Debug + Ord,
     V: Plain,
 {
-    if added.is_empty() {
-        return Ok(());
+    if added.is_empty() || used + added.len() <= map.size() {
+        return Ok(used + added.len());
     }
     let (mut used, mut there) = (0, 0);
     map.each(|key, _| {
@@ -90,5 +114,5 @@ where
     if needed > map.size() {
         return Err(Capacity { map: map.name(), needed, size: map.size() }.into());
     }
-    Ok(())
+    Ok(needed)
 }

@@ -63,9 +63,14 @@ mod tests {
 
     #[test]
     fn a_measured_rate_is_one_of_those_that_kernels_have() {
-        for (measured, rate) in
-            [(98.3, Some(100)), (251.0, Some(250)), (296.0, Some(300)), (1003.0, Some(1000)), (600.0, None), (0.0, None)]
-        {
+        for (measured, rate) in [
+            (98.3, Some(100)),
+            (251.0, Some(250)),
+            (296.0, Some(300)),
+            (1003.0, Some(1000)),
+            (600.0, None),
+            (0.0, None),
+        ] {
             assert_eq!(nearest(measured), rate, "{measured}");
         }
     }

@@ -71,7 +71,13 @@ pub(super) fn add_qdisc(interface: u32) -> io::Result<()> {
 }
 
 /// Adds a filter, or replaces the one of the same handle without a gap.
-pub(super) fn set(interface: u32, side: Side, handle: u32, program: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+pub(super) fn set(
+    interface: u32,
+    side: Side,
+    handle: u32,
+    program: BorrowedFd<'_>,
+    name: &str,
+) -> io::Result<()> {
     let mut request = Request::new(libc::RTM_NEWTFILTER, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, interface);
     request.tcmsg(handle, side.parent(), info());
     request.attribute(TCA_KIND, b"bpf\0");
@@ -88,7 +94,9 @@ pub(super) fn remove(interface: u32, side: Side, handle: u32) -> io::Result<()> 
     let mut request = Request::new(libc::RTM_DELTFILTER, 0, interface);
     request.tcmsg(handle, side.parent(), info());
     match ask(request, |_| {}) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => Ok(()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => {
+            Ok(())
+        }
         result => result,
     }
 }
@@ -112,9 +120,9 @@ pub(super) fn filters(interface: u32, side: Side) -> io::Result<Vec<Filter>> {
 
 /// Priority and protocol, as `tcm_info` has them.
 fn info() -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ETH_P_ALL is 3")]
-    let all = (libc::ETH_P_ALL as u16).to_be();
-    u32::from(PRIORITY) << 16 | u32::from(all)
+    /// `ETH_P_ALL`.
+    const EVERY_PROTOCOL: u16 = 3;
+    u32::from(PRIORITY) << 16 | u32::from(EVERY_PROTOCOL.to_be())
 }
 
 fn filter(body: &[u8]) -> Option<Filter> {

@@ -20,7 +20,10 @@ impl Events {
     pub(super) fn new(map: Map) -> Result<Self, Error> {
         let failed = |error| MapError { map: "events", key: None, operation: "map into memory", error };
         let buffer = RingBuf::try_from(map).map_err(|error| failed(io::Error::other(error)))?;
-        let buffer = AsyncFd::with_interest(buffer, Interest::READABLE).map_err(failed)?;
+        // SAFETY: the ring buffer owns its descriptor: it always gives the same one, and keeps it open as long as it lives;
+        // it is not taken out of the `AsyncFd` before that is dropped.
+        let buffer = unsafe { AsyncFd::register_with_interest(buffer, Interest::READABLE) }
+            .map_err(|error| failed(error.into()))?;
         Ok(Self { buffer })
     }
 

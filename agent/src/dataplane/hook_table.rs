@@ -83,7 +83,8 @@ impl Table {
             return Ok(false);
         }
         if !programs.is_ours(place.hook, info.program) {
-            link::update(link.as_fd(), programs.hook(place.hook).fd()).map_err(place.failed("replace the program"))?;
+            link::update(link.as_fd(), programs.hook(place.hook).fd())
+                .map_err(place.failed("replace the program"))?;
         }
         self.attached.insert(place, Attached::Link(link));
         Ok(true)
@@ -107,7 +108,7 @@ impl Table {
             return self.attach_early(place, programs);
         }
         if !self.tcx {
-            let handle = self.set_filter(place, programs.hook(place.hook))?;
+            let handle = set_filter(place, programs.hook(place.hook))?;
             self.attached.insert(place, Attached::Filter(handle));
             // From a time when it was attached by tcx.
             return pins::remove(&path);
@@ -120,18 +121,6 @@ impl Table {
             self.keep(place, link)?;
         }
         remove_filters(place)
-    }
-
-    /// Sets the filter of the handle that is there already, or of the first. Gives which.
-    fn set_filter(&self, place: Place, program: &Program) -> Result<usize, Error> {
-        let failed = || place.failed("attach by clsact");
-        clsact::add_qdisc(place.interface).map_err(failed())?;
-        let filters = clsact::filters(place.interface, place.side()).map_err(failed())?;
-        let is_there = |handle: &u32| filters.iter().any(|filter| is_ours(filter, *handle));
-        let which = HANDLES.iter().position(is_there).unwrap_or(0);
-        clsact::set(place.interface, place.side(), HANDLES[which], program.fd(), place.hook.program())
-            .map_err(failed())?;
-        Ok(which)
     }
 
     fn attach_early(&mut self, place: Place, programs: &Programs) -> Result<(), Error> {
@@ -173,11 +162,13 @@ impl Table {
 
     /// Takes all programs off an interface, which may be gone already.
     pub(super) fn detach(&mut self, interface: u32) -> Result<(), Error> {
-        let places: Vec<Place> = self.attached.keys().filter(|place| place.interface == interface).copied().collect();
+        let places: Vec<Place> =
+            self.attached.keys().filter(|place| place.interface == interface).copied().collect();
         for place in places {
             pins::remove(&self.links.join(place.pin()))?;
             if let Some(Attached::Filter(which)) = self.attached.remove(&place) {
-                clsact::remove(interface, place.side(), HANDLES[which]).map_err(place.failed("remove the filter"))?;
+                clsact::remove(interface, place.side(), HANDLES[which])
+                    .map_err(place.failed("remove the filter"))?;
             }
         }
         Ok(())
@@ -266,7 +257,8 @@ impl Table {
                 sys::pin(link.as_fd(), &self.links.join(place.pin())).map_err(place.failed("pin the link"))
             }
             (Some(Attached::Link(link)), Flaw::Replaced) => {
-                link::update(link.as_fd(), programs.hook(place.hook).fd()).map_err(place.failed("replace the program"))
+                link::update(link.as_fd(), programs.hook(place.hook).fd())
+                    .map_err(place.failed("replace the program"))
             }
             (Some(Attached::Link(_)), Flaw::Gone) if place.hook == Hook::Early => {
                 self.attached.remove(&place);
@@ -360,6 +352,18 @@ fn link_position(place: Place, link: &OwnedFd) -> io::Result<Option<usize>> {
 fn filter_position(place: Place, which: usize) -> io::Result<Option<usize>> {
     let filters = clsact::filters(place.interface, place.side())?;
     Ok(filters.iter().position(|filter| is_ours(filter, HANDLES[which])))
+}
+
+/// Sets the filter of the handle that is there already, or of the first. Gives which.
+fn set_filter(place: Place, program: &Program) -> Result<usize, Error> {
+    let failed = || place.failed("attach by clsact");
+    clsact::add_qdisc(place.interface).map_err(failed())?;
+    let filters = clsact::filters(place.interface, place.side()).map_err(failed())?;
+    let is_there = |handle: &u32| filters.iter().any(|filter| is_ours(filter, *handle));
+    let which = HANDLES.iter().position(is_there).unwrap_or(0);
+    clsact::set(place.interface, place.side(), HANDLES[which], program.fd(), place.hook.program())
+        .map_err(failed())?;
+    Ok(which)
 }
 
 /// Filters from a time when programs were attached by clsact.

@@ -55,7 +55,8 @@ impl Indexes {
         }
         let reserved: BTreeSet<u16> = self.reserved.values().copied().collect();
         let is_free = |index: &u16| !self.taken.contains(index) && !reserved.contains(index);
-        let mut in_turn = (self.last.saturating_add(1)..=Mark::MAX_INDEX).chain(1..=self.last.min(Mark::MAX_INDEX));
+        let mut in_turn =
+            (self.last.saturating_add(1)..=Mark::MAX_INDEX).chain(1..=self.last.min(Mark::MAX_INDEX));
         let index = in_turn.find(is_free).ok_or(Capacity {
             map: "numbers",
             needed: self.taken.len() + reserved.len() + 1,
@@ -142,8 +143,13 @@ impl Interfaces {
         if same_identity(&row, port) {
             return Ok(());
         }
-        let row =
-            Interface { ipv4: wanted.ipv4, ipv6: wanted.ipv6, mac: wanted.mac, link_local: wanted.link_local, ..row };
+        let row = Interface {
+            ipv4: wanted.ipv4,
+            ipv6: wanted.ipv6,
+            mac: wanted.mac,
+            link_local: wanted.link_local,
+            ..row
+        };
         if let Some(before) = self.rows.get(&port.interface) {
             forget_other_addresses(maps, before, &row)?;
         }

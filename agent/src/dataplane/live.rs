@@ -82,19 +82,12 @@ pub(super) fn image(maps: &Maps, endpoints: BTreeMap<PodKey, Halves<Endpoint>>) 
     let addresses4 = maps.addresses4.entries()?.into_iter().map(|(key, value)| (IpAddr::from(key), value));
     let addresses6 = maps.addresses6.entries()?.into_iter().map(|(key, value)| (IpAddr::from(key), value));
     let mut prefixes = Vec::new();
-    maps.prefixes4.each(|key, value| prefixes.extend(net4(&key).map(|net| (net, value))))?;
+    maps.prefixes4.each(|key, value| prefixes.extend(net4(key).map(|net| (net, value))))?;
     maps.prefixes6.each(|key, value| prefixes.extend(net6(&key).map(|net| (net, value))))?;
     let mut ports = Vec::new();
     maps.ports.each(|index, atom| ports.extend(port(index).map(|port| (port, atom))))?;
     let rules = maps.rules.entries()?;
-    Ok(Image::from_parts(
-        maps.generation()?,
-        endpoints,
-        addresses4.chain(addresses6),
-        prefixes,
-        ports,
-        rules,
-    ))
+    Ok(Image::from_parts(maps.generation()?, endpoints, addresses4.chain(addresses6), prefixes, ports, rules))
 }
 
 /// The key of a prefix.
@@ -108,7 +101,7 @@ pub(super) fn prefix6(prefix: Ipv6Net) -> Prefix6 {
 }
 
 /// The trie holds no longer prefix than the family has bits.
-fn net4(key: &Prefix4) -> Option<IpNet> {
+fn net4(key: Prefix4) -> Option<IpNet> {
     IpNet::new(IpAddr::from(key.address), u8::try_from(key.length).ok()?).ok()
 }
 

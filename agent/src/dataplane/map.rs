@@ -111,7 +111,10 @@ impl<K: Plain + Debug, V: Plain> Map<K, V> {
     }
 
     /// Every CPU's values of all entries.
-    pub(super) fn each_cpu(&self, mut each: impl FnMut(K, &mut dyn Iterator<Item = V>)) -> Result<(), MapError> {
+    pub(super) fn each_cpu(
+        &self,
+        mut each: impl FnMut(K, &mut dyn Iterator<Item = V>),
+    ) -> Result<(), MapError> {
         let step = size_of::<V>().next_multiple_of(8);
         self.raw
             .walk(|key, values| {

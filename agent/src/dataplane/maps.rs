@@ -164,8 +164,8 @@ impl Maps {
             ($($map:ident),*) => { vec![$((self.$map.name(), self.$map.count()?, self.$map.size())),*] };
         }
         Ok(uses![
-            addresses4, addresses6, prefixes4, prefixes6, rules, flows4, flows6, services, nodes4, nodes6, locals4, locals6,
-            counters
+            addresses4, addresses6, prefixes4, prefixes6, rules, flows4, flows6, services, nodes4, nodes6,
+            locals4, locals6, counters
         ])
     }
 }

@@ -54,7 +54,10 @@ impl Root {
         let parent = if path.exists() { path } else { path.parent().unwrap_or(path) };
         let place = |problem: String| Error::Place { path: path.to_owned(), problem };
         let found = statfs(parent).map_err(|errno| {
-            place(format!("{} cannot be looked at ({errno}); it is to be on a bpffs: `mount -t bpf bpf DIR`", parent.display()))
+            place(format!(
+                "{} cannot be looked at ({errno}); it is to be on a bpffs: `mount -t bpf bpf DIR`",
+                parent.display()
+            ))
         })?;
         if found.filesystem_type() != BPF_FS_MAGIC {
             return Err(place(format!(
@@ -63,18 +66,9 @@ impl Root {
             )));
         }
         let root = Self { path: path.to_owned() };
-        root.make(path)?;
-        root.make(&root.links())?;
+        make(path)?;
+        make(&root.links())?;
         Ok(root)
-    }
-
-    fn make(&self, path: &Path) -> Result<(), Error> {
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::Pin { path: path.to_owned(), operation: "make the directory", error })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The directory of links.
@@ -91,7 +85,7 @@ impl Root {
     pub(super) fn make_set(&self, state: &State) -> Result<bool, Error> {
         let path = self.set(state);
         let is_new = !path.exists();
-        self.make(&path)?;
+        make(&path)?;
         Ok(is_new)
     }
 
@@ -105,9 +99,7 @@ impl Root {
     /// Which set of maps attached programs use; `None` if no agent ever attached any.
     pub(super) fn state(&self) -> Result<Option<State>, Error> {
         let Some(map) = self.state_map()? else { return Ok(None) };
-        Ok(map.get(&0)?.and_then(|[abi, layout, object]| {
-            (abi != 0).then_some(State { abi, layout, object })
-        }))
+        Ok(map.get(&0)?.and_then(|[abi, layout, object]| (abi != 0).then_some(State { abi, layout, object })))
     }
 
     /// Writes down which set of maps attached programs use.
@@ -151,6 +143,15 @@ impl Root {
             operation: "remove",
             error,
         })
+    }
+}
+
+fn make(path: &Path) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::Pin { path: path.to_owned(), operation: "make the directory", error })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -146,7 +146,8 @@ fn create_shares(object: &Object, maps: &Path) -> Result<(), Error> {
     if sys::pinned(&path).map_err(|error| failed("open", error))?.is_some() {
         return Ok(());
     }
-    let fd = RawMap::create("shares", *shape, MMAPABLE, None).map_err(|error| failed("create the map", error))?;
+    let fd =
+        RawMap::create("shares", *shape, MMAPABLE, None).map_err(|error| failed("create the map", error))?;
     sys::pin(fd.as_fd(), &path).map_err(|error| failed("pin the map", error))
 }
 
@@ -175,11 +176,25 @@ fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<Program, Error> {
         AyaProgram::Xdp(early) => early.load(),
         _ => return Err(problem("is neither a classifier nor an XDP program".to_owned())),
     }
-    .map_err(|error| problem(format!("the kernel refuses it: {}", chain(&error))))?;
+    .map_err(|error| problem(format!("the kernel refuses it: {}", ends(&chain(&error)))))?;
     let fd = program.fd().map_err(|error| problem(chain(&error)))?;
     let fd = fd.as_fd().try_clone_to_owned().map_err(|error| problem(error.to_string()))?;
     let id = sys::program_id(fd.as_fd()).map_err(|error| problem(error.to_string()))?;
     Ok(Program { fd, id })
+}
+
+/// The first line of a text and the last few: a verifier says what it does not like at the end of up to 16 MiB.
+fn ends(text: &str) -> String {
+    const LAST: usize = 8;
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.as_slice() {
+        [first, middle @ .., _] if middle.len() > LAST => {
+            let first: String = first.chars().take(200).collect();
+            let last = lines.get(lines.len() - LAST..).unwrap_or(&[]);
+            format!("{first}\n(...)\n{}", last.join("\n"))
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// An error with all that is behind it.

@@ -65,8 +65,8 @@ impl Shares {
     pub(super) fn release(&self, index: u16) {
         let Some(share) = self.all().get(usize::from(index)) else { return };
         // Never below zero: the share of a number that was given anew begins at zero.
-        let _was = share
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |share| Some(share.saturating_sub(1)));
+        let _was =
+            share.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |share| Some(share.saturating_sub(1)));
     }
 
     /// The endpoint is gone.

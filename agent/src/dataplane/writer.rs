@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use policy_compiler::object::PodKey;
 use policy_compiler::plan::Step;
 
+use super::capacity::Used;
 use super::clock;
 use super::error::{Error, MapError};
 use super::flows::{self, Walk};
@@ -19,7 +20,6 @@ use super::interfaces::{Interfaces, PodInterface, is_untracked, same_end};
 use super::live::{prefix4, prefix6};
 use super::maps::Maps;
 use super::programs::Program;
-use super::capacity;
 
 /// What became of an interface that is said to be a pod's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub(super) struct Writer {
     pub(super) interfaces: Interfaces,
     grace: Grace,
     generation: Generation,
+    used: Used,
     /// Pods that steps spoke of, with what they said last; of a bound pod the kernel's row counts.
     endpoints: BTreeMap<PodKey, Halves<Endpoint>>,
     bound: BTreeMap<PodKey, u32>,
@@ -51,7 +52,8 @@ impl Writer {
         let (interfaces, left) = Interfaces::read(&maps)?;
         let generation = maps.generation()?;
         let (endpoints, bound) = (BTreeMap::new(), BTreeMap::new());
-        let mut writer = Self { maps, interfaces, grace: Grace::new()?, generation, endpoints, bound };
+        let used = Used::of(&maps)?;
+        let mut writer = Self { maps, interfaces, grace: Grace::new()?, generation, used, endpoints, bound };
         if !left.is_empty() {
             writer.grace.wait()?;
             flows::of_indexes(&writer.maps, &left)?;
@@ -128,7 +130,9 @@ impl Writer {
     pub(super) fn hold(&mut self, number: u32) -> Result<bool, Error> {
         let port = PodInterface { interface: number, mac: [0; 6], ipv4: None, ipv6: None, link_local: None };
         let held = Halves::settled(Endpoint::HOLD);
-        if self.interfaces.get(number).is_some_and(|row| row.endpoint == held) && self.pod_at(number).is_none() {
+        if self.interfaces.get(number).is_some_and(|row| row.endpoint == held)
+            && self.pod_at(number).is_none()
+        {
             return Ok(false);
         }
         self.unbind_interface(number);
@@ -172,7 +176,7 @@ impl Writer {
     /// Performs steps in their order. If one fails, what is in force is either what was or what was to be, whole; what to
     /// do next is a plan from what the kernel holds.
     pub(super) fn perform(&mut self, steps: &[Step], time: &Program) -> Result<(), Error> {
-        capacity::check_steps(&self.maps, steps)?;
+        self.used.take(&self.maps, steps)?;
         for run in steps.chunk_by(|a, b| std::mem::discriminant(a) == std::mem::discriminant(b)) {
             self.perform_run(run, time)?;
         }
@@ -192,18 +196,31 @@ impl Writer {
 
     fn perform_one(&mut self, step: &Step, time: &Program) -> Result<(), Error> {
         match step {
-            Step::RemoveRule(key) => drop(self.maps.rules.remove(key)?),
+            Step::RemoveRule(key) => freed(&mut self.used.rules, self.maps.rules.remove(key)?),
             Step::SetEndpoint(pod, halves) => self.set_endpoint(pod, *halves, time)?,
             Step::RemoveEndpoint(pod) => {
                 self.endpoints.remove(pod);
                 if let Some(number) = self.bound.get(pod) {
-                    self.interfaces.set_endpoint(&self.maps, *number, Halves::settled(Endpoint::HOLD), None)?;
+                    self.interfaces.set_endpoint(
+                        &self.maps,
+                        *number,
+                        Halves::settled(Endpoint::HOLD),
+                        None,
+                    )?;
                 }
             }
-            Step::RemoveAddress(IpAddr::V4(address)) => drop(self.maps.addresses4.remove(&address.octets())?),
-            Step::RemoveAddress(IpAddr::V6(address)) => drop(self.maps.addresses6.remove(&address.octets())?),
-            Step::RemovePrefix(IpNet::V4(prefix)) => drop(self.maps.prefixes4.remove(&prefix4(*prefix))?),
-            Step::RemovePrefix(IpNet::V6(prefix)) => drop(self.maps.prefixes6.remove(&prefix6(*prefix))?),
+            Step::RemoveAddress(IpAddr::V4(address)) => {
+                freed(&mut self.used.addresses4, self.maps.addresses4.remove(&address.octets())?);
+            }
+            Step::RemoveAddress(IpAddr::V6(address)) => {
+                freed(&mut self.used.addresses6, self.maps.addresses6.remove(&address.octets())?);
+            }
+            Step::RemovePrefix(IpNet::V4(prefix)) => {
+                freed(&mut self.used.prefixes4, self.maps.prefixes4.remove(&prefix4(*prefix))?);
+            }
+            Step::RemovePrefix(IpNet::V6(prefix)) => {
+                freed(&mut self.used.prefixes6, self.maps.prefixes6.remove(&prefix6(*prefix))?);
+            }
             Step::Commit(generation) => {
                 self.maps.generation.set(&0, generation)?;
                 self.generation = *generation;
@@ -279,11 +296,17 @@ impl Writer {
         let (mut keys, mut values): (Vec<u32>, Vec<Halves<PortAtom>>) = (Vec::new(), Vec::new());
         for step in run {
             if let Step::Ports { transport, first, last, atom } = step {
-                let range = Transport::port_index(*transport, *first)..=Transport::port_index(*transport, *last);
+                let range =
+                    Transport::port_index(*transport, *first)..=Transport::port_index(*transport, *last);
                 keys.extend(range.clone());
                 values.extend(range.map(|_| *atom));
             }
         }
         self.maps.ports.set_many(&keys, &values)
     }
+}
+
+/// An entry less, if there was one.
+fn freed(used: &mut usize, was_there: bool) {
+    *used = used.saturating_sub(usize::from(was_there));
 }

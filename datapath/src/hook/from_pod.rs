@@ -87,6 +87,7 @@ where
     }
     if is_free(&own.endpoint.at(generation)) {
         let suspect = headers.destination.is_loopback()
+            || headers.destination.is_unspecified()
             || headers.protocol == protocol::UDP && kernel.settings().is_tunnel(headers.destination_port);
         return if suspect {
             Outcome::OPEN

@@ -26,8 +26,11 @@ const NONE: u8 = 59;
 #[inline(never)]
 pub(super) fn walk<F: Frame>(frame: &F, headers: &mut Headers<Ipv6>) -> Result<(), Fault> {
     // Only at the very beginning (RFC 8200 section 4.1).
-    if headers.protocol == HOP_BY_HOP {
-        headers.protocol = HOP_BY_HOP_FIRST;
+    match headers.protocol {
+        HOP_BY_HOP => headers.protocol = HOP_BY_HOP_FIRST,
+        // What stands for something else here must not come from outside.
+        HOP_BY_HOP_FIRST => return Err(Fault::Headers),
+        _ => {}
     }
     // Written out, not a loop: kernels before 6.3 refuse a loop whose head is reached by falling through from its end
     // ("back-edge"), and where the compiler puts a loop's head cannot be said here.
@@ -78,6 +81,9 @@ fn one<F: Frame>(frame: &F, headers: &mut Headers<Ipv6>) -> Reached {
         return Reached::Bad(Fault::Malformed);
     }
     let Some([next]) = frame.bytes(at) else { return Reached::Bad(Fault::Malformed) };
+    if next == HOP_BY_HOP_FIRST {
+        return Reached::Bad(Fault::Headers);
+    }
     headers.left -= u32::from(size);
     headers.protocol = next;
     headers.extended = true;

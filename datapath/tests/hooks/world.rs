@@ -28,10 +28,15 @@ pub(crate) const SECOND: u32 = 100;
 const INTERFACES: u32 = 100;
 
 /// What one family of addresses needs.
-#[derive(Default)]
 struct Tracked<A> {
     flows: RefCell<HashMap<FlowKey<A>, Flow>>,
     fragments: RefCell<HashMap<FragmentKey<A>, Fragment>>,
+}
+
+impl<A> Default for Tracked<A> {
+    fn default() -> Self {
+        Self { flows: RefCell::default(), fragments: RefCell::default() }
+    }
 }
 
 /// A node.
@@ -308,23 +313,41 @@ impl World {
 
     /// Sends a frame past a hook, and checks what holds at all of them: a drop is told, with a reason, and leaves no
     /// flow and no fragment behind.
-    pub(crate) fn at(&self, hook: Hook, arrival: Arrival, frame: &[u8]) -> Seen {
+    pub(crate) fn at<O: Into<Came>>(&self, hook: Hook<O>, arrival: Arrival, frame: &[u8]) -> Seen {
         let before = (self.flows(), self.fragments(), self.reports.borrow().len());
-        let outcome = hook(self, &Bytes(frame), &arrival);
+        let Came { act, mark } = hook(self, &Bytes(frame), &arrival).into();
         let reports = self.reports.borrow();
         let told = &reports[before.2..];
         let drop = told.iter().map(|(report, _)| report.cause).find(|cause| cause.is_drop());
-        assert_eq!(drop.is_some(), outcome.act != Act::Pass, "{outcome:?} is told as {told:?}: {frame:02x?}");
-        if outcome.act != Act::Pass {
+        assert_eq!(drop.is_some(), act != Act::Pass, "{act:?} is told as {told:?}: {frame:02x?}");
+        if act != Act::Pass {
             assert_eq!((self.flows(), self.fragments()), (before.0, before.1), "a dropped packet makes state");
         }
-        let mark = Mark::of(outcome.mark, self.settings.mark_shift);
-        Seen { act: outcome.act, mark, cause: told.last().map(|(report, _)| report.cause) }
+        let mark = Mark::of(mark, self.settings.mark_shift);
+        Seen { act, mark, cause: told.last().map(|(report, _)| report.cause) }
+    }
+}
+
+/// What came of a packet at a hook, whatever form that hook says it in.
+pub(crate) struct Came {
+    act: Act,
+    mark: u32,
+}
+
+impl From<Outcome> for Came {
+    fn from(outcome: Outcome) -> Self {
+        Self { act: outcome.act(), mark: outcome.mark() }
+    }
+}
+
+impl From<Act> for Came {
+    fn from(act: Act) -> Self {
+        Self { act, mark: 0 }
     }
 }
 
 /// A hook with all that it takes.
-pub(crate) type Hook = fn(&World, &Bytes<'_>, &Arrival) -> Outcome;
+pub(crate) type Hook<O> = fn(&World, &Bytes<'_>, &Arrival) -> O;
 
 pub(crate) fn hook_from_pod(world: &World, frame: &Bytes<'_>, arrival: &Arrival) -> Outcome {
     hook::from_pod(world, world, frame, arrival, &mut *world.places.borrow_mut())
@@ -342,9 +365,8 @@ pub(crate) fn hook_to_outside(world: &World, frame: &Bytes<'_>, arrival: &Arriva
     hook::to_outside(world, world, frame, arrival, &mut *world.places.borrow_mut())
 }
 
-pub(crate) fn hook_early(world: &World, frame: &Bytes<'_>, arrival: &Arrival) -> Outcome {
-    let act = hook::early(world, world, frame, arrival, &mut *world.places.borrow_mut());
-    Outcome { act, mark: arrival.mark }
+pub(crate) fn hook_early(world: &World, frame: &Bytes<'_>, arrival: &Arrival) -> Act {
+    hook::early(world, world, frame, arrival, &mut *world.places.borrow_mut())
 }
 
 /// The arrival of a frame as it is.

@@ -137,15 +137,22 @@ impl fmt::Display for Found {
     }
 }
 
-impl fmt::Display for Map {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Map {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Endpoints => "endpoints",
             Self::Addresses => "addresses",
             Self::Prefixes => "prefixes",
             Self::Ports => "ports",
             Self::Rules => "rules",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

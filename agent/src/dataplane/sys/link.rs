@@ -119,9 +119,8 @@ pub(in crate::dataplane) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>
 
 /// What a link holds, and where. (`struct bpf_link_info`: type, id, program, then of tcx and XDP the interface.)
 pub(in crate::dataplane) fn link_info(link: &OwnedFd) -> io::Result<LinkInfo> {
-    let [_, _, program, pad, interface, ..] = info::<8>(link.as_fd())?;
-    // The part that depends on the type holds 64-bit numbers, so it begins at the 16th byte.
-    let _alignment = pad;
+    // The part that depends on the type may hold 64-bit numbers, so it begins at the 16th byte.
+    let [_, _, program, _, interface, ..] = info::<8>(link.as_fd())?;
     Ok(LinkInfo { program, interface })
 }
 

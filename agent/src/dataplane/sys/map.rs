@@ -182,7 +182,11 @@ impl RawMap {
     }
 
     /// Sets many values: `keys` and `values` lie one behind the other. Gives how many were set before a failure.
-    pub(in crate::dataplane) fn update_many(&self, keys: &[u8], values: &[u8]) -> Result<(), (usize, io::Error)> {
+    pub(in crate::dataplane) fn update_many(
+        &self,
+        keys: &[u8],
+        values: &[u8],
+    ) -> Result<(), (usize, io::Error)> {
         let pairs = keys.chunks(self.key_size() * BATCH).zip(values.chunks(self.stride * BATCH));
         let mut done = 0;
         for (keys, values) in pairs {
@@ -215,7 +219,10 @@ impl RawMap {
         // SAFETY: the kernel reads `count` keys and values, whose sizes were just checked.
         match unsafe { call(MAP_UPDATE_BATCH, &mut batch) } {
             Ok(_) => Ok(true),
-            Err(error) if is_unknown(&error) && batch.count as usize == count || unknown_at_start(&error, &batch) => {
+            Err(error)
+                if is_unknown(&error) && batch.count as usize == count
+                    || unknown_at_start(&error, &batch) =>
+            {
                 self.batches.store(false, Ordering::Relaxed);
                 Ok(false)
             }

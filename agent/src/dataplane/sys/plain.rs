@@ -50,9 +50,29 @@ macro_rules! plain {
 }
 
 plain!(
-    u8, u32, u64, [u8; 4], [u8; 16], [u64; 3],
-    Halves<Endpoint>, Halves<Identity>, Halves<PortAtom>, Prefix4, Prefix6, RuleKey, RuleRow,
-    CounterKey, Count, Event, FlowKey<Ipv4>, FlowKey<Ipv6>, Flow, ServiceKey, ServiceRow, Interface, Settings,
+    u8,
+    u32,
+    u64,
+    [u8; 4],
+    [u8; 16],
+    [u64; 3],
+    Halves<Endpoint>,
+    Halves<Identity>,
+    Halves<PortAtom>,
+    Prefix4,
+    Prefix6,
+    RuleKey,
+    RuleRow,
+    CounterKey,
+    Count,
+    Event,
+    FlowKey<Ipv4>,
+    FlowKey<Ipv6>,
+    Flow,
+    ServiceKey,
+    ServiceRow,
+    Interface,
+    Settings,
 );
 
 const _: () = {

@@ -1,0 +1,154 @@
+//! What the compiler says becomes what the kernel holds.
+
+use agent_api::status::Reconcile;
+use jiff::Timestamp;
+use policy_compiler::compiler::Event;
+use policy_compiler::image::difference::Kind;
+use policy_compiler::plan::adoption::{Adoption, plan_from};
+use policy_compiler::plan::{Step, plan};
+use tokio::time::Instant;
+
+use super::{Control, RETRY_EVERY};
+
+impl Control {
+    /// Takes in what changed, and brings the kernel to it. `moved` changes no table.
+    pub(super) fn enforce(&mut self, events: Vec<Event>, moved: Vec<Event>, first: bool) {
+        let begun = Instant::now();
+        let delta = self.compiler.apply(events);
+        let same = self.compiler.apply(moved);
+        debug_assert!(same.is_empty(), "what only moved to another line changes no table");
+        self.parts.metrics.compile_seconds.observe(begun.elapsed().as_secs_f64());
+        self.parts.metrics.policies.set(i64::try_from(self.compiler.policies().count()).unwrap_or(i64::MAX));
+        let begun = Instant::now();
+        self.write_facts();
+        if first || self.behind.is_some() {
+            // Pods are told apart first: what the kernel holds is adopted by pod.
+            self.bind_all();
+            self.catch_up();
+        } else {
+            match plan(&delta, self.compiler.tables(), self.parts.dataplane.generation()) {
+                Ok(steps) => {
+                    self.perform(&steps);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "planning from what the kernel holds instead");
+                    self.catch_up();
+                }
+            }
+            self.bind_all();
+        }
+        self.parts.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
+        if first && !self.armed {
+            self.arm();
+        }
+        if first && self.behind.is_none() {
+            match self.parts.dataplane.take_over() {
+                Ok(updated) => tracing::info!(updated, "programs that an agent before this one attached are up to date"),
+                Err(error) => self.fall_behind(&format!("programs attached by an agent before this one: {error}")),
+            }
+        }
+        tracing::info!(
+            generation = self.parts.dataplane.generation(),
+            policies = self.compiler.policies().count(),
+            changed = delta.len(),
+            "enforced"
+        );
+    }
+
+    /// Performs a plan. If that fails, the kernel keeps what it had, or has all of the new policy; the rest is caught up with.
+    fn perform(&mut self, steps: &[Step]) -> bool {
+        if steps.is_empty() {
+            return true;
+        }
+        if let Err(capacity) = self.parts.dataplane.fits(self.compiler.tables()) {
+            self.fall_behind(&format!("{capacity}; the policy that was in force stays in force"));
+            return false;
+        }
+        match self.parts.dataplane.perform(steps) {
+            Ok(()) => {
+                self.parts.metrics.map_writes.inc_by(steps.len() as u64);
+                self.parts.metrics.generation.set(i64::from(self.parts.dataplane.generation()));
+                true
+            }
+            Err(error) => {
+                self.fall_behind(&error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Notes that the kernel does not hold what is intended.
+    pub(super) fn fall_behind(&mut self, why: &str) {
+        tracing::error!(why, "the kernel does not hold what is intended");
+        self.parts.metrics.map_write_failures.inc();
+        self.behind = Some(why.to_owned());
+        self.retry_at = Instant::now() + RETRY_EVERY;
+    }
+
+    /// Brings the kernel from whatever it holds to what is intended.
+    pub(super) fn catch_up(&mut self) {
+        self.retry_at = Instant::now() + RETRY_EVERY;
+        let image = match self.parts.dataplane.image() {
+            Ok(image) => image,
+            Err(error) => return self.fall_behind(&format!("reading the kernel's maps: {error}")),
+        };
+        let Adoption { steps, found } = plan_from(&image, self.compiler.tables());
+        let first = self.reconciled.is_none();
+        let intended = self.behind.is_some() || first;
+        if self.perform(&steps) {
+            self.behind = None;
+            if !found.is_empty() && !intended {
+                tracing::warn!(%found, "the kernel's maps were not as intended, and were put right");
+            }
+            let mut sum = 0;
+            for (map, kind, count) in found.iter().filter(|(_, kind, _)| *kind != Kind::Stale) {
+                sum += count as u64;
+                if !intended {
+                    let count = count as u64;
+                    self.parts.metrics.add_reconciled(map.name(), count, count);
+                    tracing::warn!(map = map.name(), ?kind, count, "repaired");
+                }
+            }
+            let sum = if intended { 0 } else { sum };
+            self.reconciled = Some(Reconcile { when: Timestamp::now(), found: sum, repaired: sum });
+        }
+    }
+
+    /// Compares all that the kernel holds with intent, and puts it right.
+    pub(super) fn compare(&mut self) {
+        if self.documents.is_none() || !self.armed {
+            return;
+        }
+        match self.parts.dataplane.repair_interfaces() {
+            Ok(0) => {}
+            Ok(rows) => {
+                tracing::warn!(rows, "rows of interfaces were not as intended, and were put right");
+                self.parts.metrics.add_reconciled("interfaces", rows as u64, rows as u64);
+            }
+            Err(error) => self.fall_behind(&format!("comparing rows of interfaces: {error}")),
+        }
+        self.facts.forget();
+        self.write_facts();
+        self.catch_up();
+        self.look_at_hooks();
+    }
+
+    /// Looks at every hook, and puts right what is not as it should be.
+    pub(super) fn look_at_hooks(&mut self) {
+        for finding in self.parts.dataplane.verify() {
+            let place = finding.place;
+            match &finding.failure {
+                None => {
+                    tracing::warn!(%place, flaw = ?finding.flaw, "a hook was not as intended, and was put right");
+                    self.parts.metrics.hooks_repaired.inc();
+                    self.parts.metrics.add_reconciled("hook", 1, 1);
+                }
+                Some(error) => {
+                    tracing::error!(%place, flaw = ?finding.flaw, %error, "a hook is not as intended");
+                    self.parts.metrics.add_reconciled("hook", 1, 0);
+                    self.failed.insert(place.interface, format!("{place}: {error}"));
+                }
+            }
+        }
+    }
+}

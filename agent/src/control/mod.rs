@@ -1,0 +1,234 @@
+//! The one task that owns the state.
+//!
+//! ```text
+//! standalone --Update--> Control --Event--> Compiler --Delta--> plan --Step--> Dataplane
+//! endpoint --Snapshot-->    |                                                     |
+//! api --Call-->             +-- answers, metrics, health          events, counters+
+//! ```
+//!
+//! - `enforce`: what the compiler says becomes what the kernel holds, and is compared with it;
+//! - `endpoints`: which pod is behind which interface, and which programs are attached;
+//! - `facts`: node and service addresses;
+//! - `answers`: what clients ask;
+//! - `flows`: events as users read them;
+//! - `numbers`: metrics and health.
+//!
+//! Nothing here waits for anybody but the kernel. If the kernel holds something else than intended (a write failed, a map
+//! was too small), the task knows that it is `behind`: it says so, and tries again from what the kernel holds.
+
+mod answers;
+mod endpoints;
+mod enforce;
+mod facts;
+mod flows;
+mod numbers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_api::flow::FlowLine;
+use agent_api::status::Reconcile;
+use anyhow::Result;
+use datapath::event::Event as PacketEvent;
+use jiff::Timestamp;
+use policy_compiler::compiler::{Compiler, Scope};
+use policy_compiler::problem::{Problem, Severity};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::{Instant, interval};
+
+use crate::api::Call;
+use crate::dataplane::{Dataplane, Events};
+use crate::endpoint::monitor::Handle;
+use crate::endpoint::role::{Classifier, Role};
+use crate::endpoint::snapshot::Snapshot;
+use crate::metrics::{Health, Metrics};
+use crate::standalone::Update;
+use agent_api::world::Document;
+
+/// How long the first world is waited for before interfaces are closed for want of it.
+const FIRST_WORLD: Duration = Duration::from_secs(2);
+/// How often hooks are looked at.
+const HOOKS_EVERY: Duration = Duration::from_secs(3);
+/// How often the kernel's maps are compared with intent.
+const MAPS_EVERY: Duration = Duration::from_secs(30);
+/// How often flows that are over are removed, and counters read.
+const FLOWS_EVERY: Duration = Duration::from_secs(5);
+/// How long to wait after a failure before the kernel is written to again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How many events are read at a time.
+const EVENTS: usize = 256;
+
+/// What the task is given.
+#[derive(Debug)]
+pub struct Parts {
+    /// The node's name.
+    pub node: String,
+    /// For which pods tables are made.
+    pub scope: Scope,
+    /// The kernel's side.
+    pub dataplane: Dataplane,
+    /// The netlink side.
+    pub monitor: Handle,
+    /// What interfaces are.
+    pub classifier: Classifier,
+    /// Readings of the world.
+    pub updates: mpsc::Receiver<Update>,
+    /// To ask for a reading.
+    pub reread: Arc<Notify>,
+    /// Requests of clients.
+    pub calls: mpsc::Receiver<Call>,
+    /// Flows, for whoever follows them.
+    pub flows: broadcast::Sender<FlowLine>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Health.
+    pub health: Arc<Health>,
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct Control {
+    parts: Parts,
+    compiler: Compiler,
+    started: Timestamp,
+    /// The accepted documents; none before the first reading was accepted.
+    documents: Option<Arc<Vec<Document>>>,
+    /// What is wrong with the last reading, or noteworthy about it.
+    remarks: Vec<Problem>,
+    snapshot: Arc<Snapshot>,
+    roles: BTreeMap<u32, Role>,
+    /// Why an interface's endpoint is not enforced, by interface.
+    held: BTreeMap<u32, String>,
+    /// What failed at an interface.
+    failed: BTreeMap<u32, String>,
+    /// Interfaces are hooked; before that, those that were there before the agent are left as they are.
+    armed: bool,
+    /// Why the kernel does not hold what is intended.
+    behind: Option<String>,
+    retry_at: Instant,
+    reconciled: Option<Reconcile>,
+    /// What the facts of nodes and services were made from, to see whether they changed.
+    facts: facts::Written,
+}
+
+impl Control {
+    /// The task's state before anything is known.
+    pub fn new(parts: Parts) -> Self {
+        let snapshot = parts.monitor.snapshot();
+        let compiler = Compiler::new(parts.scope.clone());
+        Self {
+            parts,
+            compiler,
+            started: Timestamp::now(),
+            documents: None,
+            remarks: Vec::new(),
+            snapshot,
+            roles: BTreeMap::new(),
+            held: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            armed: false,
+            behind: None,
+            retry_at: Instant::now(),
+            reconciled: None,
+            facts: facts::Written::default(),
+        }
+    }
+
+    /// Runs until `stop` is told.
+    ///
+    /// # Errors
+    ///
+    /// The source of readings or the netlink monitor ended, or the events of the kernel cannot be read.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut events = self.parts.dataplane.events()?;
+        let mut snapshots = self.parts.monitor.subscribe();
+        let [mut hooks, mut maps, mut flows] = [HOOKS_EVERY, MAPS_EVERY, FLOWS_EVERY].map(interval);
+        let mut beat = interval(Duration::from_millis(250));
+        let deadline = Instant::now() + FIRST_WORLD;
+        let mut heard = Vec::with_capacity(EVENTS);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                update = self.parts.updates.recv() => match update {
+                    Some(update) => self.take(update),
+                    None => anyhow::bail!("nothing reads the manifests any more"),
+                },
+                changed = snapshots.changed() => {
+                    changed.map_err(|_| anyhow::anyhow!("nothing watches the interfaces any more"))?;
+                    self.snapshot = snapshots.borrow_and_update().clone();
+                    self.follow();
+                }
+                Some(call) = self.parts.calls.recv() => self.answer(call),
+                unknown = next(events.as_mut(), &mut heard) => {
+                    self.report(&heard, unknown?);
+                    heard.clear();
+                }
+                _ = hooks.tick() => self.look_at_hooks(),
+                _ = maps.tick() => self.compare(),
+                _ = flows.tick() => self.expire(),
+                now = beat.tick() => {
+                    self.parts.health.beat();
+                    if !self.armed && now >= deadline {
+                        // Nothing is known, so nothing is allowed.
+                        self.arm();
+                    }
+                    if self.behind.is_some() && now >= self.retry_at {
+                        self.catch_up();
+                    }
+                }
+            }
+            self.parts.health.set_reasons(self.reasons());
+        }
+    }
+
+    /// Takes in a reading.
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Refused { problems } => {
+                self.parts.metrics.refused_readings.inc();
+                for problem in &problems {
+                    tracing::error!(%problem, "refused; what was in force stays in force");
+                }
+                self.remarks = problems;
+            }
+            Update::Changed { events, moved, documents, remarks } => {
+                for remark in &remarks {
+                    tracing::info!(%remark, "accepted with a remark");
+                }
+                self.remarks = remarks;
+                let first = self.documents.replace(documents).is_none();
+                self.enforce(events, moved, first);
+            }
+        }
+    }
+
+    /// Why the agent is not ready.
+    fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.documents.is_none() {
+            reasons.push("no reading of the manifests was accepted yet".to_owned());
+        }
+        reasons.extend(self.behind.clone());
+        let closed: BTreeSet<&u32> = self.held.keys().chain(self.failed.keys()).collect();
+        for interface in closed {
+            let why = self.failed.get(interface).or_else(|| self.held.get(interface));
+            let name = self.snapshot.devices.get(interface).map_or("?", |device| device.name.as_str());
+            if self.failed.contains_key(interface) {
+                reasons.push(format!("interface {name}: {}", why.map_or("", String::as_str)));
+            }
+        }
+        let refused = self.remarks.iter().filter(|problem| problem.severity == Severity::Error);
+        reasons.extend(refused.map(|problem| format!("refused: {problem}")));
+        reasons
+    }
+}
+
+/// Waits for events; for ever, if there is nothing to read them from.
+async fn next(events: Option<&mut Events>, heard: &mut Vec<PacketEvent>) -> std::io::Result<usize> {
+    match events {
+        Some(events) => events.next(heard).await,
+        None => std::future::pending().await,
+    }
+}
