@@ -49,8 +49,8 @@ enum Verb {
     Bpf(bpf::Options),
     /// Load, run and attach the BPF object on other kernels than this machine's
     KernelMatrix(kernel_matrix::Options),
-    /// Show polctl on the examples
-    Demo,
+    /// Show policy on real packets, on a node of network namespaces
+    Demo(demo::Options),
     /// Run a benchmark of the package `tests`
     Bench(bench::Options),
     /// Run the fuzz targets
@@ -79,7 +79,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Tidy => tidy::run(&root),
         Verb::Bpf(options) => bpf::run(&root, &options),
         Verb::KernelMatrix(options) => kernel_matrix::run(&root, &options),
-        Verb::Demo => demo::run(&root),
+        Verb::Demo(options) => demo::run(&root, &options),
         Verb::Bench(options) => bench::run(&root, &options),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Cases(options) => cases::run(&root, &options),

@@ -45,7 +45,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }));
     let ready = matches!(steps[0].outcome, Outcome::Passed);
     steps.push(timed("cargo test", || workspace_tests(root, options).map(|()| Outcome::Passed)));
-    steps.push(timed("demo", || demo::run(root).map(|()| Outcome::Passed)));
+    steps.push(timed("demo", || demo::all(root).map(|()| Outcome::Passed)));
     steps.push(timed("bpf build", || {
         match bpf::build(root) {
             Ok(built) => object = Some(built),

@@ -213,9 +213,7 @@ fn what_does_not_fit_is_refused_whole() {
         dataplane.fits(&other).unwrap();
         match dataplane.perform(&steps) {
             // Three rows for each, and both must be there for a moment.
-            Err(Error::Capacity(capacity)) => {
-                assert_eq!(capacity, Capacity { map: "rules", needed: 6, size: 5 })
-            }
+            Err(Error::Capacity(Capacity { map: "rules", needed: 6, size: 5 })) => {}
             other => panic!("{other:?}"),
         }
         assert_eq!(dataplane.image().unwrap(), before);

@@ -47,8 +47,8 @@ fn measure(pods: &Pods) -> Result<()> {
     let mut results: BTreeMap<(Policy2, String, usize), Vec<u32>> = BTreeMap::new();
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(3);
     for _ in 0..rounds {
-        for identities in [10, 1_000, 100_000] {
-            for rules in [1, 100, 10_000] {
+        for identities in [10] {
+            for rules in [100] {
                 let policy = Policy { identities, rules };
                 let interfaces: Vec<u32> = all.iter().map(|p| p.host_interface_index()).collect::<Result<_>>()?;
                 dataplane.remove(&interfaces)?;
@@ -70,7 +70,7 @@ fn measure(pods: &Pods) -> Result<()> {
                             Repeated::Anew => {
                                 let at = if case.family == Family::V4 { 34 } else { 54 };
                                 case.packet.frame[at..at + 2].copy_from_slice(&(turn * 400 + 1).to_ne_bytes());
-                                (programs.turning(case.entry, case.family), 400)
+                                (programs.turning(case.entry, case.family), std::env::var("BURST").ok().and_then(|r| r.parse().ok()).unwrap_or(400))
                             }
                         };
                         let run = test_run::run(program, &case.packet, times)?;
@@ -86,8 +86,8 @@ fn measure(pods: &Pods) -> Result<()> {
     println!("{:>8} {:>6} {:<34} | v4 min med ratio | v6 min med ratio", "ident", "rules", "case");
     let names = ["empty program", "established, ingress", "established, egress", "same node, from pod", "same node, to pod", "SYN allowed, entry made", "SYN allowed, entry made, egress", "SYN allowed, re-judged", "SYN denied, each an event", "SYN denied, same again", "no policy, ingress", "no policy, egress"];
     for name in names {
-        for identities in [10, 1_000, 100_000] {
-            for rules in [1, 100, 10_000] {
+        for identities in [10] {
+            for rules in [100] {
                 print!("{identities:>8} {rules:>6} {name:<34}");
                 for family in 0..2 {
                     let get = |name: &str| { let v = results.get_mut(&(Policy2(identities, rules), name.into(), family)).map(|v| { v.sort_unstable(); (v[0], v[v.len() / 2]) }); v.unwrap() };

@@ -1,6 +1,6 @@
 //! The programs under test, over the maps that the agent's dataplane wrote, and two of our own beside them.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -31,7 +31,7 @@ pub(crate) struct Programs {
     /// What the kernel wrote for a reader.
     events: RingBuf<MapData>,
     /// Programs that jump through them need them.
-    _jumps: [ProgramArray<MapData>; 2],
+    _jumps: [Jump; 2],
     _object: Ebpf,
 }
 
@@ -47,7 +47,7 @@ impl Programs {
         let hooks = [hook(&mut ebpf, "polder_from_pod")?, hook(&mut ebpf, "polder_to_pod")?];
         let events = ebpf.take_map("events").context("the object has no map `events`")?;
         let jumps = [jump(&hooks[0])?, jump(&hooks[1])?];
-        let turning = |jump: &ProgramArray<MapData>| -> Result<[OwnedFd; 2]> {
+        let turning = |jump: &Jump| -> Result<[OwnedFd; 2]> {
             Ok([turning(jump, SOURCE_PORT_V4)?, turning(jump, SOURCE_PORT_V6)?])
         };
         Ok(Self {
@@ -99,13 +99,19 @@ fn hook(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd> {
     Ok(program.fd()?.try_clone()?)
 }
 
-/// A table of one program to jump to.
-fn jump(to: &ProgramFd) -> Result<ProgramArray<MapData>> {
+/// A table of one program to jump to, and its descriptor, which is open as long as it is there.
+struct Jump {
+    number: RawFd,
+    _table: ProgramArray<MapData>,
+}
+
+fn jump(to: &ProgramFd) -> Result<Jump> {
     let kind = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY as u32;
     let table = MapData::create(aya_obj::Map::new_from_params(kind, 4, 4, 1, 0), "bench_jump", None)?;
+    let number = table.fd().as_fd().as_raw_fd();
     let mut table = ProgramArray::try_from(Map::ProgramArray(table))?;
     table.set(0, to, 0).context("the program cannot be jumped to")?;
-    Ok(table)
+    Ok(Jump { number, _table: table })
 }
 
 /// Where the source port of TCP is in a frame without options and tags.
@@ -114,8 +120,7 @@ const SOURCE_PORT_V6: i16 = 14 + 40;
 
 /// Counts the source port up and jumps. (The port is counted in the order of the machine: all that matters is that no two
 /// packets have the same.)
-fn turning(jump: &ProgramArray<MapData>, port: i16) -> Result<OwnedFd> {
-    let table = jump.fd().as_fd().as_raw_fd();
+fn turning(jump: &Jump, port: i16) -> Result<OwnedFd> {
     let program = [
         instruction(0xbf, 6, 1, 0, 0),                   // context = r1
         instruction(0x61, 2, 1, 76, 0),                  // data = context.data
@@ -127,7 +132,7 @@ fn turning(jump: &ProgramArray<MapData>, port: i16) -> Result<OwnedFd> {
         instruction(0x07, 5, 0, 0, 1),                   // r5 += 1
         instruction(0x6b, 2, 5, port, 0),                // the port = r5
         instruction(0xbf, 1, 6, 0, 0),                   // r1 = context
-        instruction(0x18, 2, 1, 0, table),               // r2 = the table, in two halves
+        instruction(0x18, 2, 1, 0, jump.number),               // r2 = the table, in two halves
         instruction(0x00, 0, 0, 0, 0),
         instruction(0xb7, 3, 0, 0, 0),                   // r3 = 0
         instruction(0x85, 0, 0, 0, 12),                  // jump: bpf_tail_call

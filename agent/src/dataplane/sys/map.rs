@@ -352,3 +352,39 @@ fn found(result: io::Result<libc::c_long>) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_by_one_and_in_batches_the_same_is_written_and_read() {
+        const COUNT: u32 = 10_000;
+        let shape = Shape { kind: 1, key_size: 4, value_size: 8, max_entries: COUNT };
+        if !nix::unistd::geteuid().is_root() {
+            assert_ne!(std::env::var("POLDER_STRICT").as_deref(), Ok("1"), "this needs root");
+            eprintln!("!!! SKIPPED: maps cannot be made without root");
+            return;
+        }
+        for batches in [true, false] {
+            let map = RawMap::new(RawMap::create("test", shape, 0, None).unwrap(), 1).unwrap();
+            map.batches.store(batches, Ordering::Relaxed);
+            let keys: Vec<u8> = (0..COUNT).flat_map(u32::to_ne_bytes).collect();
+            let values: Vec<u8> = (0..u64::from(COUNT)).flat_map(u64::to_ne_bytes).collect();
+            map.update_many(&keys, &values).unwrap();
+            let mut found = Vec::new();
+            map.walk(|key, value| found.push((key.to_vec(), value.to_vec()))).unwrap();
+            assert_eq!(map.batches.load(Ordering::Relaxed), batches, "this kernel knows them");
+            found.sort_unstable();
+            let mut wanted: Vec<_> = keys
+                .chunks(4)
+                .zip(values.chunks(8))
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .collect();
+            wanted.sort_unstable();
+            assert!(found == wanted, "{} of {COUNT}", found.len());
+            let one_too_many = map.update_many(&[0xff; 4], &[0; 8]).unwrap_err();
+            assert_eq!((one_too_many.0, one_too_many.1.raw_os_error()), (0, Some(libc::E2BIG)));
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: polctl on the examples, without a cluster.
+//! `cargo xtask demo --files`: polctl on the examples, without a cluster.
 
 use std::path::Path;
 use std::process::Command;
@@ -70,7 +70,7 @@ const SCENES: [Scene; 8] = [
 ];
 
 /// Plays every scene, and fails if one ends otherwise than it should.
-pub(crate) fn run(root: &Path) -> Result<()> {
+pub(super) fn run(root: &Path) -> Result<()> {
     process::run(process::cargo(root).args(["build", "--quiet", "--package", "polctl"]))?;
     let polctl = root.join("target/debug/polctl");
     let mut wrong = Vec::new();
