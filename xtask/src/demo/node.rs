@@ -216,7 +216,7 @@ impl Agent {
         command
             .arg("--standalone")
             .arg(&manifests)
-            .args(["--node", "node-1", "--metrics", "127.0.0.1:9469"])
+            .args(["--node", "node-1", "--uplink", "eth0", "--metrics", "127.0.0.1:9469"])
             .arg("--bpffs")
             .arg(bpffs.join("polder"))
             .arg("--socket")
