@@ -13,6 +13,10 @@
 //! decides about packets. What differs is only the implementation of [`lookup::Maps`] and [`hook::Kernel`].
 #![no_std]
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::inline_always,
+    reason = "a function of a program that is not inlined costs a packet nanoseconds, and has its arguments in five registers"
+)]
 
 pub mod abi;
 pub mod event;

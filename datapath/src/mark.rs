@@ -27,7 +27,6 @@ impl Mark {
     #[inline(always)]
     pub const fn of(mark: u32, shift: u8) -> Self {
         let field = mark >> (shift & 31) & ((1 << Self::BITS) - 1);
-        #[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
         let index = (field & 0xfff) as u16;
         match field >> 12 {
             0 => Self::None,

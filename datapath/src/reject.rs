@@ -29,11 +29,15 @@ pub fn answer<A: Answering, F: Frame>(
     }
     *answer = [0; LONGEST];
     let ethernet: [u8; ETHERNET] = frame.bytes(0)?;
-    for at in 0..6 {
-        answer[at] = ethernet[6 + at];
-        answer[6 + at] = ethernet[at];
+    // Destination first, then source, then type (IEEE 802.3): the first two change places.
+    for (at, byte) in ethernet.into_iter().enumerate() {
+        let place = match at {
+            0..6 => at + 6,
+            6..12 => at - 6,
+            _ => at,
+        };
+        answer[place] = byte;
     }
-    (answer[12], answer[13]) = (ethernet[12], ethernet[13]);
     if headers.protocol == protocol::TCP {
         let header: [u8; 20] = frame.bytes(usize::from(headers.payload))?;
         Some(reset::<A>(headers, &header, answer))
@@ -105,12 +109,13 @@ impl Answering for Ipv4 {
     #[inline(never)]
     fn prohibited<F: Frame>(frame: &F, headers: &Headers<Self>, answer: &mut [u8; LONGEST]) -> Option<usize> {
         const QUOTED: usize = 28;
+        const WORDS: usize = 4 + QUOTED / 2;
         const AT: usize = ETHERNET + 20;
         frame.copy(ETHERNET, answer.get_mut(AT + 8..)?.first_chunk_mut::<QUOTED>()?)?;
         #[expect(clippy::cast_possible_truncation, reason = "36")]
         Self::header(headers.destination, headers.source, protocol::ICMP, 8 + QUOTED as u16, answer);
         (answer[AT], answer[AT + 1]) = (3, 13);
-        let sum = fold(words::<{ (8 + QUOTED) / 2 }>(answer, AT));
+        let sum = fold(words::<WORDS>(answer, AT));
         put(answer, AT + 2, sum);
         Some(AT + 8 + QUOTED)
     }
@@ -141,13 +146,14 @@ impl Answering for Ipv6 {
     #[inline(never)]
     fn prohibited<F: Frame>(frame: &F, headers: &Headers<Self>, answer: &mut [u8; LONGEST]) -> Option<usize> {
         const QUOTED: usize = 48;
+        const WORDS: usize = 4 + QUOTED / 2;
         const AT: usize = ETHERNET + 40;
         frame.copy(ETHERNET, answer.get_mut(AT + 8..)?.first_chunk_mut::<QUOTED>()?)?;
         #[expect(clippy::cast_possible_truncation, reason = "56")]
         let length = 8 + QUOTED as u16;
         Self::header(headers.destination, headers.source, protocol::ICMPV6, length, answer);
         (answer[AT], answer[AT + 1]) = (1, 1);
-        let sum = Self::pseudo(headers, protocol::ICMPV6, length) + words::<{ (8 + QUOTED) / 2 }>(answer, AT);
+        let sum = Self::pseudo(headers, protocol::ICMPV6, length) + words::<WORDS>(answer, AT);
         put(answer, AT + 2, fold(sum));
         Some(AT + 8 + QUOTED)
     }

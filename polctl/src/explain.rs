@@ -2,13 +2,19 @@
 //!
 //! ```text
 //! FROM, TO -> party (names) -> units (pods x pods x families) -> group (equal answers) -> text, JSON; exit code
+//! -f: files                                                         +- live, without -f: the agent's documents
+//!                                                                      in place of files, and the kernel's verdict
+//!                                                                      beside each answer
 //! ```
 
 pub(crate) mod ask;
 mod group;
+mod kernel;
+mod live;
 mod text;
 pub(crate) mod units;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -41,8 +47,13 @@ pub(crate) struct Args {
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    #[command(flatten)]
-    input: crate::input::Args,
+    /// A directory (read recursively), a file, or `-` for standard input; may be repeated. Without it, the agent of this
+    /// node is asked for what is in force
+    #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with = "socket")]
+    filename: Vec<PathBuf>,
+    /// The socket of the agent on this node
+    #[arg(long, value_name = "PATH", default_value = agent_api::SOCKET)]
+    socket: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,7 +67,8 @@ enum Output {
 const LONG_HELP: &str = "\
 Names are looked for as pod, workload, service and node, in this order; TYPE is kubectl's (pod, deploy, sts, ds, rs, \
 job, cronjob, svc, node). A workload stands for all its pods. A service stands for its backends: policy is judged \
-there, never at the address of the service.
+there, never at the address of the service. Without -f, the manifests are those that the agent on this node has in
+force, and its kernel is asked for its own verdict: `kernel: agrees` or `kernel: DIFFERS`.
 
 Examples:
   polctl explain shop/frontend shop/cart --port http -f deploy/
@@ -64,14 +76,39 @@ Examples:
   polctl explain 10.0.0.7 shop/cart --port 9102 -f - < all.yaml
   polctl explain shop/cart 1.1.1.1 --port 53/udp -o json -f deploy/
   polctl explain shop/cart shop/db --protocol icmp -f deploy/
+  polctl explain shop/frontend shop/cart --port http
 
 Exit codes:
   0  allowed; without --port: something is
   1  denied, at least for one pair of pods; without --port: everything is
-  2  cannot say: an unknown name, or manifests that are refused";
+  2  cannot say: an unknown name, manifests that are refused, or an agent that cannot be reached
+  3  without -f: the kernel's verdict is another one than that of the policies";
 
 pub(crate) fn run(args: &Args) -> crate::Answer {
-    let mut input = Input::load(&args.input);
+    let answers = if args.filename.is_empty() {
+        live::answers(args)?
+    } else {
+        let input = crate::input::Args { filename: args.filename.clone() };
+        answers(args, &mut Input::load(&input))?
+    };
+    match args.output {
+        Output::Text => print::stdout(&text::text(&answers))?,
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&answers)?;
+            print::stdout(&format!("{}\n", crate::clean::clean_json(&json)))?;
+        }
+    }
+    if answers.kernel_differs() {
+        anstream::eprintln!(
+            "error: the kernel does not do what the policies say (`kernel: DIFFERS`); `polctl verify` compares all of \
+             it, `polctl verify --resync` has it put right"
+        );
+        return Ok(ExitCode::from(3));
+    }
+    Ok(if answers.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn answers(args: &Args, input: &mut Input) -> anyhow::Result<group::Answers> {
     if !input.accepted() {
         anyhow::bail!("some objects are refused, so that what they would allow or deny cannot be said");
     }
@@ -83,16 +120,8 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
         (None, None) => Asked::All,
     };
     let any = matches!(asked, Asked::All);
-    let units = units::units(&mut input, from, to, &asked)?;
-    let answers = group::answer(&input.compiler, units, args.http.as_ref(), any);
-    match args.output {
-        Output::Text => print::stdout(&text::text(&answers))?,
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&answers)?;
-            print::stdout(&format!("{}\n", crate::clean::clean_json(&json)))?;
-        }
-    }
-    Ok(if answers.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let units = units::units(input, from, to, &asked)?;
+    Ok(group::answer(&input.compiler, units, args.http.as_ref(), any))
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agent_api::world::Document;
+use manifests::gather::Loaded;
+use manifests::parse::parse;
 use manifests::world::Replicas;
 use policy_compiler::api::PolicyObject;
 use policy_compiler::compiler::{Compiler, Scope};
@@ -45,7 +48,17 @@ pub(crate) struct Input {
 impl Input {
     /// Reads manifests. What is wrong with them is among the problems.
     pub(crate) fn load(args: &Args) -> Self {
-        let loaded = manifests::load::load(&args.filename, &mut std::io::stdin().lock());
+        Self::of(manifests::load::load(&args.filename, &mut std::io::stdin().lock()))
+    }
+
+    /// The manifests that an agent has in force, as if they were read from its directory.
+    pub(crate) fn of_agent(documents: &[Document]) -> Self {
+        Self::of(Loaded::gather(
+            documents.iter().map(|document| parse(&document.name, document.text.as_bytes())),
+        ))
+    }
+
+    fn of(loaded: Loaded) -> Self {
         let world = loaded.world();
         let mut problems = loaded.problems;
         problems.extend(world.problems);

@@ -2,20 +2,26 @@
 //!
 //! ```text
 //! -f DIR -> manifests -> Input { compiler, problems } -> one file per verb -> text, table, JSON; exit code
+//! --socket -> agent -> its status, flows, documents (to manifests, as files), verdicts of its kernel ---^
 //! ```
 //!
-//! Nothing here decides about packets: every verb asks `policy_compiler`.
+//! Nothing here decides about packets: every verb asks `policy_compiler`, or the agent of this node.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod check;
 mod clean;
 mod connectivity;
 mod diff;
 mod explain;
+mod flows;
 mod input;
 mod party;
 mod print;
+mod status;
 mod test;
+mod verify;
+mod yaml;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +43,9 @@ enum Verb {
     Diff(diff::Args),
     Check(check::Args),
     Test(test::Args),
+    Status(status::Args),
+    Flows(flows::Args),
+    Verify(verify::Args),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -65,6 +74,9 @@ fn main() -> ExitCode {
         Verb::Diff(args) => diff::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Flows(args) => flows::run(&args),
+        Verb::Verify(args) => verify::run(&args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "polctl", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

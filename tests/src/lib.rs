@@ -5,6 +5,8 @@
 //!                                             history(most) -> (World, Vec<Change>), apply(&Change, &mut World)
 //! ```
 //!
+//! Beside them, [`node`]: agents on the nodes of a laboratory.
+//!
 //! Small but nasty: alphabets so tiny that names, labels, addresses and ports collide all the time. Nothing here
 //! filters or depends on an earlier draw, so that every failing case shrinks piece by piece.
 #![forbid(unsafe_code)]
@@ -13,6 +15,7 @@ pub mod changes;
 pub mod cidrs;
 pub mod cluster_policies;
 pub mod facts;
+pub mod node;
 pub mod packets;
 pub mod policies;
 pub mod world;

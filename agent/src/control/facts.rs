@@ -118,8 +118,7 @@ impl Control {
             })?;
             let named = slice.ports.iter().find(|(name, transport, _)| *name == port.name && *transport == port.transport);
             let number = match (&port.target, named) {
-                (_, Some((_, _, number))) => *number,
-                (TargetPort::Number(number), None) => *number,
+                (_, Some((_, _, number))) | (TargetPort::Number(number), None) => *number,
                 (TargetPort::Name(_), None) => return None,
             };
             Some((*own, number))

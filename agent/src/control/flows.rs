@@ -26,14 +26,12 @@ impl Control {
         };
         let now = Timestamp::now();
         for event in events {
-            if let Some(line) = self.line(event, ticks, now) {
-                // Without a receiver nobody wants it.
-                let _followers = self.parts.flows.send(line);
-            }
+            // Without a receiver nobody wants it.
+            let _followers = self.parts.flows.send(self.line(event, ticks, now));
         }
     }
 
-    fn line(&self, event: &Event, ticks: u32, now: Timestamp) -> Option<FlowLine> {
+    fn line(&self, event: &Event, ticks: u32, now: Timestamp) -> FlowLine {
         let rate = self.parts.dataplane.rate().max(1);
         #[expect(clippy::cast_possible_truncation, reason = "both clocks are cut to 32 bits")]
         let age = ticks.wrapping_sub(event.time as u32);
@@ -45,7 +43,7 @@ impl Control {
         };
         let reason =
             event.cause.name().map_or_else(|| format!("unknown ({})", event.cause.number()), str::to_owned);
-        Some(FlowLine {
+        FlowLine {
             time: now.checked_sub(age).unwrap_or(now),
             direction: if event.direction == 0 { Direction::Ingress } else { Direction::Egress },
             source: self.end(event, event.source, event.source_port, event.direction == 1),
@@ -55,7 +53,7 @@ impl Control {
             reason,
             rule: event.rule().and_then(|rule| self.rule(rule)),
             repeats: u64::from(event.packets),
-        })
+        }
     }
 
     fn end(&self, event: &Event, address: [u8; 16], port: u16, is_own: bool) -> End {

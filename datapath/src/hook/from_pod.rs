@@ -193,7 +193,7 @@ where
     let source = headers.source;
     let named = !source.is_unspecified() && (source == A::own(own) || source == A::own_link_local(own));
     // Neighbour discovery without a source address was looked at above.
-    if !named && !(headers.icmp.is_of_link() && source.is_unspecified()) {
+    if !(named || headers.icmp.is_of_link() && source.is_unspecified()) {
         return Some(if source.is_loopback() { Fault::Loopback } else { Fault::Spoofed });
     }
     if headers.destination.is_loopback() || headers.destination.is_unspecified() {

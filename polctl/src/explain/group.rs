@@ -7,6 +7,7 @@ use policy_compiler::explain::ports::{self, Key, PortGroup, PortSpan};
 use policy_compiler::explain::{Connection, Explanation, HttpRequest, Party, explain};
 use serde::Serialize;
 
+use super::kernel::Kernel;
 use super::units::{Unit, Units};
 
 /// Everything that is answered. The JSON of `polctl explain`.
@@ -38,6 +39,19 @@ pub(crate) struct Answer {
     /// Without: every protocol and port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ports: Option<Vec<PortGroup>>,
+    /// What the kernel of this node says of the pairs, if an agent was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kernel: Option<Kernel>,
+    /// The pairs, as they were judged.
+    #[serde(skip)]
+    pub(super) units: Vec<Unit>,
+}
+
+impl Answers {
+    /// Whether a kernel was asked and does otherwise.
+    pub(super) fn kernel_differs(&self) -> bool {
+        self.answers.iter().filter_map(|answer| answer.kernel.as_ref()).any(Kernel::differs)
+    }
 }
 
 /// Two ends, by name.
@@ -74,7 +88,7 @@ pub(crate) fn answer(compiler: &Compiler, units: Units, http: Option<&HttpReques
         }
     }
     let answers: Vec<Answer> =
-        groups.into_iter().filter_map(|(_, members)| explained(compiler, &members, http)).collect();
+        groups.into_iter().filter_map(|(_, members)| explained(compiler, members, http)).collect();
     let mut verdicts = answers.iter().flat_map(|answer| {
         let ports = answer.ports.iter().flatten().map(|group| group.explanation.allowed);
         answer.explanation.iter().map(|explanation| explanation.allowed).chain(ports)
@@ -88,7 +102,7 @@ fn name_of_protocol(unit: &Unit) -> String {
     unit.protocol.map(|protocol| protocol.to_string().replace("ICMPv6", "ICMP")).unwrap_or_default()
 }
 
-fn explained(compiler: &Compiler, members: &[Unit], http: Option<&HttpRequest>) -> Option<Answer> {
+fn explained(compiler: &Compiler, members: Vec<Unit>, http: Option<&HttpRequest>) -> Option<Answer> {
     let first = members.first()?;
     let (from, to) = (&first.from, &first.to);
     let explanation = first.protocol.map(|protocol| {
@@ -98,7 +112,14 @@ fn explained(compiler: &Compiler, members: &[Unit], http: Option<&HttpRequest>) 
     let pairs: BTreeSet<Pair> =
         members.iter().map(|unit| Pair { from: name(&unit.from), to: name(&unit.to) }).collect();
     let families = members.iter().map(|unit| if address(&unit.from).is_ipv6() { "IPv6" } else { "IPv4" });
-    Some(Answer { pairs: pairs.into_iter().collect(), families: families.collect(), explanation, ports })
+    Some(Answer {
+        pairs: pairs.into_iter().collect(),
+        families: families.collect(),
+        explanation,
+        ports,
+        kernel: None,
+        units: members,
+    })
 }
 
 fn name(party: &Party) -> String {
@@ -108,7 +129,7 @@ fn name(party: &Party) -> String {
     }
 }
 
-fn address(party: &Party) -> &std::net::IpAddr {
+pub(super) fn address(party: &Party) -> &std::net::IpAddr {
     match party {
         Party::Pod(_, address) | Party::Address(address) => address,
     }

@@ -34,6 +34,10 @@ pub(crate) fn text(answers: &Answers) -> String {
         if let Some(groups) = &answer.ports {
             ports(&mut out, groups);
         }
+        if let Some(kernel) = &answer.kernel {
+            out.push('\n');
+            out.push_str(&kernel.text());
+        }
     }
     out
 }

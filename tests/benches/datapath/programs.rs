@@ -48,7 +48,7 @@ impl Programs {
         let events = ebpf.take_map("events").context("the object has no map `events`")?;
         let jumps = [jump(&hooks[0])?, jump(&hooks[1])?];
         let turning = |jump: &Jump| -> Result<[OwnedFd; 2]> {
-            Ok([turning(jump, SOURCE_PORT_V4)?, turning(jump, SOURCE_PORT_V6)?])
+            Ok([turning(jump, Family::V4)?, turning(jump, Family::V6)?])
         };
         Ok(Self {
             empty: test_run::load(&EMPTY).context("the empty program cannot be loaded")?,
@@ -76,6 +76,14 @@ impl Programs {
             Entry::Empty => self.empty.as_fd(),
             Entry::FromPod => self.turning[0][family].as_fd(),
             Entry::ToPod => self.turning[1][family].as_fd(),
+        }
+    }
+
+    /// Where the source port is in a frame without options and tags.
+    pub(crate) const fn source_port(family: Family) -> usize {
+        match family {
+            Family::V4 => 14 + 20,
+            Family::V6 => 14 + 40,
         }
     }
 
@@ -114,13 +122,10 @@ fn jump(to: &ProgramFd) -> Result<Jump> {
     Ok(Jump { number, _table: table })
 }
 
-/// Where the source port of TCP is in a frame without options and tags.
-const SOURCE_PORT_V4: i16 = 14 + 20;
-const SOURCE_PORT_V6: i16 = 14 + 40;
-
 /// Counts the source port up and jumps. (The port is counted in the order of the machine: all that matters is that no two
 /// packets have the same.)
-fn turning(jump: &Jump, port: i16) -> Result<OwnedFd> {
+fn turning(jump: &Jump, family: Family) -> Result<OwnedFd> {
+    let port = i16::try_from(Programs::source_port(family))?;
     let program = [
         instruction(0xbf, 6, 1, 0, 0),                   // context = r1
         instruction(0x61, 2, 1, 76, 0),                  // data = context.data

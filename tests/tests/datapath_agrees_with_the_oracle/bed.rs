@@ -91,8 +91,8 @@ impl Bed {
     }
 
     pub(crate) fn passes(&mut self, hook: Hook, frame: &[u8], mark: Mark) -> bool {
+        let Some(passed) = self.kernel.passes(hook, frame, mark.put(0, Mark::DEFAULT_SHIFT)) else { return false };
         self.packets += 1;
-        let passed = self.kernel.passes(hook, frame, mark.put(0, Mark::DEFAULT_SHIFT));
         self.drops += u64::from(!passed);
         passed
     }

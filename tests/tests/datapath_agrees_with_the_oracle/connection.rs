@@ -19,7 +19,9 @@ pub(crate) fn lived(
     let Some(address) = own.in_family_of(probe.peer) else { return false };
     let first = datagram(probe, address, CLIENT);
     let many = probe.peer.is_multicast() || probe.peer.to_string() == "255.255.255.255";
-    if own.all.contains(&probe.peer) || is_refused(&first, probe) || many {
+    // One of the two directions is refused.
+    let nowhere = probe.peer.is_unspecified() || probe.peer.is_loopback();
+    if own.all.contains(&probe.peer) || is_refused(&first, probe) || many || nowhere {
         return false;
     }
     let Protocol::Transport(_, port) = probe.protocol else { return false };

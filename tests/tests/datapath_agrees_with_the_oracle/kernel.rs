@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use datapath::abi::{Address, Generation, Halves, Identity, PortAtom, RuleKey, RuleRow};
 use datapath::event::{Count, CounterKey, Tally};
@@ -177,7 +177,11 @@ impl Kernel {
     }
 
     /// Sends a frame past a hook, with a mark; whether it passed. (A test run's packets always have a socket.)
-    pub(crate) fn passes(&self, hook: Hook, frame: &[u8], mark: u32) -> bool {
+    ///
+    /// `None` if the kernel does not make a packet of it: newer ones want the whole fixed header of IP to be there.
+    pub(crate) fn passes(&self, hook: Hook, frame: &[u8], mark: u32) -> Option<bool> {
+        /// Bad argument.
+        const EINVAL: i32 = 22;
         // The first fields of `struct __sk_buff`: the mark is the third, the interface the eleventh.
         let mut context = [0_u8; 44];
         context[8..12].copy_from_slice(&mark.to_ne_bytes());
@@ -185,10 +189,18 @@ impl Kernel {
         let program: &SchedClassifier = self.ebpf.program(hook.program()).unwrap().try_into().unwrap();
         let options =
             TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() };
-        let result = program.test_run(options);
-        match result.unwrap_or_else(|error| panic!("the kernel does not run {frame:02x?}: {error:?}")).return_value {
-            PASS => true,
-            DROP => false,
+        let result = match program.test_run(options) {
+            Ok(result) => result,
+            Err(ProgramError::SyscallError(error))
+                if frame.len() < 54 && error.io_error.raw_os_error() == Some(EINVAL) =>
+            {
+                return None;
+            }
+            Err(error) => panic!("the kernel does not run {frame:02x?}: {error:?}"),
+        };
+        match result.return_value {
+            PASS => Some(true),
+            DROP => Some(false),
             other => panic!("{hook:?} returns {other} for {frame:02x?}"),
         }
     }

@@ -20,9 +20,6 @@ impl Dice {
     }
 }
 
-/// The least that a test run takes.
-const LEAST: usize = 15;
-
 /// A variant of a packet: with other headers in between, in pieces, tagged, cut, or with bytes changed.
 pub(crate) fn variant(packet: &Datagram, dice: &mut Dice) -> Vec<u8> {
     let mut packet = packet.clone();
@@ -41,12 +38,12 @@ pub(crate) fn variant(packet: &Datagram, dice: &mut Dice) -> Vec<u8> {
     }
     let mut frame = packet.bytes();
     match dice.roll(8) {
-        0 => frame.truncate(LEAST + dice.roll(frame.len() - LEAST)),
+        0 => frame.truncate(dice.roll(frame.len())),
         1 => {
             let tag = [[0x81, 0x00], [0x88, 0xa8], [0x91, 0x00]][dice.roll(3)];
             frame.splice(12..12, [tag[0], tag[1], 0, 0]);
         }
-        2..=4 => {
+        2..=4 if !frame.is_empty() => {
             for _ in 0..=dice.roll(3) {
                 let at = dice.roll(frame.len());
                 frame[at] = dice.byte();

@@ -1,0 +1,301 @@
+//! An agent on a node.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent_api::client::Client;
+use agent_api::flow::FlowLine;
+use agent_api::reply::Reply;
+use agent_api::request::{Flows, Request};
+use agent_api::status::{EndpointState, Status};
+use agent_api::verification::Verification;
+use anyhow::{Context, Result, bail, ensure};
+use netlab::{Host, Node};
+
+use super::scratch::Scratch;
+
+/// How long the agent may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is asked.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+
+/// An agent on a node, its directory of manifests, and its own bpffs. Ended without mercy when dropped.
+#[derive(Debug)]
+pub struct Polder {
+    node: Node,
+    arguments: Vec<String>,
+    agent: Option<Child>,
+    // Last: the agent is ended before what it uses goes.
+    scratch: Scratch,
+}
+
+impl Polder {
+    /// Starts an agent with these manifests, and waits until they are in force.
+    pub fn start(node: &Node, manifests: &[(&str, String)]) -> Result<Self> {
+        Self::start_with(node, manifests, &[])
+    }
+
+    /// Like [`Self::start`], with more arguments for the agent.
+    pub fn start_with(node: &Node, manifests: &[(&str, String)], arguments: &[&str]) -> Result<Self> {
+        let polder = Self::prepare(node, manifests, arguments)?;
+        polder.started()
+    }
+
+    /// Writes the manifests, and starts nothing: see [`Self::restart`].
+    pub fn prepare(node: &Node, manifests: &[(&str, String)], arguments: &[&str]) -> Result<Self> {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let polder = Self { node: node.clone(), arguments, agent: None, scratch: Scratch::new()? };
+        for (name, text) in manifests {
+            polder.write(name, text)?;
+        }
+        Ok(polder)
+    }
+
+    fn started(mut self) -> Result<Self> {
+        self.restart()?;
+        self.settle()?;
+        Ok(self)
+    }
+
+    /// Puts a file into the directory, or another text into one. Use [`Self::settle`] to wait for its effect.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let folder = self.scratch.manifests();
+        // Hidden files are not read; the rename shows the file whole.
+        let (half, whole) = (folder.join(format!(".{name}")), folder.join(name));
+        fs::write(&half, text)
+            .and_then(|()| fs::rename(&half, &whole))
+            .with_context(|| format!("{}: cannot write it", whole.display()))
+    }
+
+    /// Removes a file from the directory.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.scratch.manifests().join(name);
+        fs::remove_file(&path).with_context(|| format!("{}: cannot remove it", path.display()))
+    }
+
+    /// Waits until what is in the directory is in force, and every pod's interface is enforced or known to be nobody's.
+    pub fn settle(&self) -> Result<Status> {
+        let wanted = self.written()?;
+        self.within("what was written to be in force", |client| {
+            let found = client.world()?.into_iter().map(|document| (document.name, document.text));
+            ensure!(found.collect::<BTreeMap<_, _>>() == wanted, "other manifests are in force");
+            let status = client.status()?;
+            let held: Vec<_> =
+                status.endpoints.iter().filter(|one| one.state == EndpointState::Held).collect();
+            ensure!(held.is_empty(), "held: {held:?}");
+            ensure!(status.ready, "not ready: {:?}", status.reasons);
+            Ok(status)
+        })
+    }
+
+    /// Writes a file and waits until it is in force.
+    pub fn apply(&self, name: &str, text: &str) -> Result<Status> {
+        self.write(name, text)?;
+        self.settle()
+    }
+
+    /// Waits until these pods (`namespace/name`) are enforced.
+    pub fn enforces(&self, pods: &[&str]) -> Result<Status> {
+        self.within("pods to be enforced", |client| {
+            let status = client.status()?;
+            for pod in pods {
+                let state = status.endpoints.iter().find(|one| one.pod.as_deref() == Some(*pod));
+                let state = state.map(|one| (one.state, one.why.clone()));
+                ensure!(matches!(state, Some((EndpointState::Enforced, _))), "{pod}: {state:?}");
+            }
+            Ok(status)
+        })
+    }
+
+    /// Waits until a generation beyond this one is in force, and says which.
+    pub fn wait_generation(&self, beyond: u64) -> Result<u64> {
+        self.within("another generation", |client| {
+            let generation = client.status()?.generation;
+            ensure!(generation > beyond, "generation {generation}");
+            Ok(generation)
+        })
+    }
+
+    /// Asks until the answer is as it should be. `question` fails while it is not.
+    pub fn within<T>(&self, what: &str, mut question: impl FnMut(&mut Client) -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.client().and_then(|mut client| question(&mut client));
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) if Instant::now() >= deadline => {
+                    bail!("{}: waited {PATIENCE:?} for {what}: {error:#}\n{}", self.node.name(), self.log());
+                }
+                Err(_) => thread::sleep(ASK_EVERY),
+            }
+        }
+    }
+
+    /// The agent's status.
+    pub fn status(&self) -> Result<Status> {
+        Ok(self.client()?.status()?)
+    }
+
+    /// What the agent counted, by name: `ingress rule_denies`.
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(self.status()?.counters.into_iter().map(|counter| (counter.name, counter.count)).collect())
+    }
+
+    /// How many entries a map holds.
+    pub fn entries(&self, map: &str) -> Result<u64> {
+        let status = self.status()?;
+        let found = status.maps.iter().find(|one| one.name == map);
+        found.map(|one| one.used).with_context(|| format!("the agent has no map {map}"))
+    }
+
+    /// All flows that the agent remembers.
+    pub fn flows(&self) -> Result<Vec<FlowLine>> {
+        let mut client = self.client()?;
+        let mut flows = Vec::new();
+        for reply in client.request(&Request::Flows(Flows::default()))? {
+            match reply? {
+                Reply::Flow(flow) => flows.push(flow),
+                Reply::Lost { .. } => {}
+                other => bail!("asked for flows, and got {other:?}"),
+            }
+        }
+        Ok(flows)
+    }
+
+    /// Intent compared with the kernel.
+    pub fn verify(&self) -> Result<Verification> {
+        Ok(self.client()?.verify()?)
+    }
+
+    /// Ends the agent as the kernel does when memory runs out.
+    pub fn kill9(&mut self) -> Result<()> {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill().context("cannot end the agent")?;
+            agent.wait().context("cannot wait for the agent's end")?;
+        }
+        Ok(())
+    }
+
+    /// Starts the agent, after its end if it still runs; it need not be ready on return.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill9()?;
+        let log =
+            File::options().create(true).append(true).open(self.scratch.log()).context("the agent's log")?;
+        let program = agent()?;
+        let mut command = Command::new(&program);
+        command.args(["--node", self.node.name(), "--metrics", "127.0.0.1:9469"]);
+        for (flag, path) in [
+            ("--standalone", self.scratch.manifests()),
+            ("--bpffs", self.scratch.bpffs().join("polder")),
+            ("--socket", self.scratch.socket()),
+            ("--bpf-object", object()?),
+        ] {
+            command.arg(flag).arg(path);
+        }
+        command
+            .args(&self.arguments)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        // A process is made in the network namespace of the thread that makes it.
+        let spawned = self.node.run(|| command.spawn().with_context(|| format!("{}", program.display())));
+        let agent = spawned?;
+        fs::write(self.scratch.process(), agent.id().to_string()).context("noting the agent's process")?;
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// The last lines of the agent's log.
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.scratch.log()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// The bpffs with the agent's pins.
+    pub fn bpffs(&self) -> PathBuf {
+        self.scratch.bpffs().join("polder")
+    }
+
+    /// The node it is on.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.scratch.socket())?)
+    }
+
+    fn written(&self) -> Result<BTreeMap<String, String>> {
+        let folder = self.scratch.manifests();
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(&folder).with_context(|| format!("{}: cannot list it", folder.display()))? {
+            let path = entry?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            files.insert(name, fs::read_to_string(&path)?);
+        }
+        Ok(files)
+    }
+}
+
+impl Drop for Polder {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("---- agent on {}:\n{}\n----", self.node.name(), self.log());
+        }
+        if let Err(error) = self.kill9() {
+            eprintln!("{}: {error:#}", self.node.name());
+        }
+    }
+}
+
+/// How much a counter grew.
+pub fn counted_since(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>, name: &str) -> u64 {
+    let count = |counters: &BTreeMap<String, u64>| counters.get(name).copied().unwrap_or_default();
+    count(now).saturating_sub(count(before))
+}
+
+/// The workspace's root.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The agent's binary: said by `POLDER_AGENT`, or beside this test's own, where cargo puts it.
+fn agent() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("POLDER_AGENT") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe().context("where this test's binary is")?;
+    let folder = own.ancestors().nth(2).context("a test's binary is two folders deep")?;
+    let path = folder.join("polder-agent");
+    if !path.exists() {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--package", "agent"]).current_dir(root());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let status = cargo.status().context("cargo build --package agent")?;
+        ensure!(status.success() && path.exists(), "{}: cargo did not build it ({status})", path.display());
+    }
+    Ok(path)
+}
+
+/// The BPF object: said by `POLDER_BPF_OBJECT`, or where `cargo xtask bpf` puts it.
+fn object() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("POLDER_BPF_OBJECT") {
+        return Ok(path.into());
+    }
+    let path = root().join("target/bpf/bpfel-unknown-none/release/polder");
+    ensure!(
+        path.exists(),
+        "{}: not there; expected the object that `cargo xtask bpf` builds",
+        path.display()
+    );
+    Ok(path)
+}
