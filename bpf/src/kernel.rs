@@ -101,23 +101,21 @@ impl<A: Stored> Kernel<A> for KernelMaps<A> {
 /// Writes a flow. A new one counts in its owner's share, until user space removes it.
 #[inline(never)]
 fn track<A: Stored>(key: &FlowKey<A>, flow: &Flow) -> bool {
-    if A::put_flow(key, flow, u64::from(BPF_EXIST)) {
+    // Most flows that were answered are there, most others are not: one look-up for each is saved.
+    if flow.is_answered() && A::put_flow(key, flow, u64::from(BPF_EXIST)) {
         return true;
     }
     let Some(share) = SHARES.get_ptr_mut(u32::from(flow.owner)) else { return false };
     // Two CPUs may both see the last free place: the share is then exceeded by one for each CPU at most.
     // SAFETY: the pointer is to a value of an array, which stays while programs run.
-    if unsafe { share.read_volatile() } >= u64::from(maps::settings().flow_share) {
-        return false;
-    }
-    if A::put_flow(key, flow, u64::from(BPF_NOEXIST)) {
+    let has_room = unsafe { share.read_volatile() } < u64::from(maps::settings().flow_share);
+    if has_room && A::put_flow(key, flow, u64::from(BPF_NOEXIST)) {
         increment(share);
         return true;
     }
-    // Another CPU was faster, or there is no room.
+    // It is there, or there is no room.
     A::put_flow(key, flow, u64::from(BPF_EXIST))
 }
-
 
 /// Adds one to a number that all CPUs share. `core` has no atomic addition for this target.
 #[inline(always)]

@@ -83,10 +83,14 @@ pub fn polder_early(context: XdpContext) -> u32 {
     }
 }
 
-/// The clock of the flow table, for user space: `BPF_PROG_TEST_RUN` gives back what a program returns. Never attached.
+/// The clock of the flow table, for user space: `BPF_PROG_TEST_RUN` gives back the frame, with the ticks in the first four
+/// bytes. Never attached.
 #[classifier]
-pub fn polder_clock(_: TcContext) -> i32 {
-    kernel::now() as i32
+pub fn polder_clock(context: TcContext) -> i32 {
+    match context.store(0, &kernel::now(), 0) {
+        Ok(()) => TC_ACT_UNSPEC,
+        Err(_) => TC_ACT_SHOT,
+    }
 }
 
 #[inline(always)]

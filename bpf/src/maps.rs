@@ -18,7 +18,7 @@ use datapath::settings::Settings;
 
 /// One entry for every port of every protocol that has ports.
 const PORTS_EACH: usize = 3 << 16;
-/// Tables that grow with the cluster take memory as they fill.
+/// Tables that grow with the cluster, and that only user space writes to, take memory as they fill.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
 
 #[btf_map(name = "generation")]
@@ -72,11 +72,12 @@ static NODES6: HashMap<[u8; 16], u8, { 1 << 15 }, NO_PREALLOC> = HashMap::new();
 #[btf_map(name = "services")]
 pub static SERVICES: HashMap<ServiceKey, ServiceRow, { 1 << 16 }, NO_PREALLOC> = HashMap::new();
 
+/// Preallocated: to allocate an entry costs a new flow as much as to judge it. (Some 25 MB, and 30 MB for IPv6.)
 #[btf_map(name = "flows4")]
-static FLOWS4: HashMap<FlowKey<Ipv4>, Flow, { 1 << 18 }, NO_PREALLOC> = HashMap::new();
+static FLOWS4: HashMap<FlowKey<Ipv4>, Flow, { 1 << 18 }> = HashMap::new();
 
 #[btf_map(name = "flows6")]
-static FLOWS6: HashMap<FlowKey<Ipv6>, Flow, { 1 << 18 }, NO_PREALLOC> = HashMap::new();
+static FLOWS6: HashMap<FlowKey<Ipv6>, Flow, { 1 << 18 }> = HashMap::new();
 
 /// How many flows each endpoint tracks, by our own number of it.
 #[btf_map(name = "shares")]

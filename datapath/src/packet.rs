@@ -152,6 +152,17 @@ pub trait Readable: Family {
     fn common<F: Frame>(frame: &F) -> Option<Headers<Self>>;
     /// Reads any packet, into a place that is given: the stack of a program is small.
     fn any<F: Frame>(frame: &F, into: &mut Headers<Self>) -> Result<(), Fault>;
+    /// Reads a packet the quick way if it is of an everyday shape, and else as any other.
+    #[inline(always)]
+    fn read<F: Frame>(frame: &F, into: &mut Headers<Self>) -> Result<(), Fault> {
+        match Self::common(frame) {
+            Some(headers) => {
+                *into = headers;
+                Ok(())
+            }
+            None => Self::any(frame, into),
+        }
+    }
 }
 
 impl Readable for Ipv4 {

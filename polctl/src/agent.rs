@@ -39,7 +39,8 @@ pub(crate) fn failure(socket: &Path, error: &Error) -> anyhow::Error {
         ErrorKind::PermissionDenied => "permission denied: are you root? only root may ask the agent".to_owned(),
         _ => format!("{error}; look at the agent's log"),
     };
-    let doing = if *doing == "connecting" { "no agent answers" } else { "the agent does not answer any more" };
+    let doing =
+        if *doing == "connecting" { "no agent answers" } else { "the agent does not answer any more" };
     anyhow::anyhow!("{}", clean(&format!("{doing} at {}: {found}", socket.display())))
 }
 
@@ -51,7 +52,8 @@ mod tests {
     fn an_agent_that_is_not_there_is_an_error_that_says_where_and_what_to_do() {
         let folder = std::env::temp_dir().join(format!("polctl-agent-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let said = |path: &Path| connect(path).unwrap_err().to_string().replace(&path.display().to_string(), "S");
+        let said =
+            |path: &Path| connect(path).unwrap_err().to_string().replace(&path.display().to_string(), "S");
         let missing = said(&folder.join("missing"));
         let left = folder.join("left");
         drop(std::os::unix::net::UnixListener::bind(&left).unwrap());

@@ -12,6 +12,7 @@ use agent_api::client::{Client, Error};
 use agent_api::request::Request;
 use agent_api::verification::Verification;
 use serde::Serialize;
+pub(crate) use text::{question, verdict};
 
 use crate::clean::clean_json;
 use crate::{agent, print, yaml};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::compiler::Compiler;
-use crate::kernel::{self, Said};
+use crate::kernel_matrix::{self, Said};
 use crate::process;
 
 /// The compilation target: BPF in the byte order of the machine, as programs and maps share bytes with user space.
@@ -27,7 +27,7 @@ pub(crate) struct Options {
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let object = build(root)?;
     if options.load
-        && let Said::NotAsked(reason) = kernel::check(&object)?
+        && let Said::NotAsked(reason) = kernel_matrix::check_host(root, &object)?
     {
         bail!("the kernel was not asked: {reason}");
     }

@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use self::bounded::Scratch;
-use crate::kernel::Said;
 use crate::{bpf, process};
 
 pub(crate) use self::emulator::PROGRAM as EMULATOR;
@@ -40,6 +39,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const AT_ONCE: usize = 2;
 /// What `kernel-check` exits with if the kernel does not let it ask.
 const FORBIDDEN: i32 = 3;
+
+/// What came of asking kernels.
+pub(crate) enum Said {
+    /// They take the object, and it does there what it must.
+    Yes,
+    /// Not all of them were asked, for this reason.
+    NotAsked(String),
+}
 
 /// Which kernels to ask about which object.
 #[derive(clap::Args)]
@@ -147,6 +154,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 pub(crate) fn check(root: &Path, object: &Path) -> Result<Said> {
     let kernels: Result<Vec<Kernel>, String> = KERNELS.iter().map(|name| name.parse()).collect();
     ask(root, &kernels.map_err(anyhow::Error::msg)?, object, None)
+}
+
+/// Asks this machine's kernel about an object.
+pub(crate) fn check_host(root: &Path, object: &Path) -> Result<Said> {
+    ask(root, &[Kernel::Host], object, None)
 }
 
 fn ask(root: &Path, kernels: &[Kernel], object: &Path, vectors: Option<&Path>) -> Result<Said> {

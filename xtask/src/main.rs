@@ -1,11 +1,10 @@
 //! What cargo cannot say.
 //!
 //! ```text
-//! setup -> test = (cargo test, bpf, kernel, tidy)      lint      demo      bench      fuzz      cases
+//! setup -> test = (bpf, cargo test, demo, kernels, tidy)      lint      demo      bench      fuzz      cases
 //! ```
 //!
-//! One file for each verb. `compiler` and `process` know which BPF compiler is here and how programs are run; `kernel`
-//! asks the machine's kernel about the BPF object.
+//! One file for each verb. `compiler` and `process` know which BPF compiler is here and how programs are run.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +18,6 @@ mod cases;
 mod compiler;
 mod demo;
 mod fuzz;
-mod kernel;
 mod kernel_matrix;
 mod lint;
 mod process;
@@ -39,7 +37,7 @@ struct Arguments {
 enum Verb {
     /// Install what the tests need and is missing
     Setup,
-    /// Run every test: the workspace's, the BPF build, the kernel's verdict, tidy
+    /// Run every test: the BPF build, the workspace's tests, the demo, other kernels, tidy
     Test(test::Options),
     /// Check format, clippy, and the dependencies' licences and sources
     Lint(lint::Options),

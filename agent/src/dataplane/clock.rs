@@ -1,6 +1,7 @@
 //! The clock of the programs: jiffies, cut to 32 bits.
 //!
-//! User space cannot read jiffies, so a program of the object returns them when it is run by `BPF_PROG_TEST_RUN`. How many
+//! User space cannot read jiffies, so a program of the object writes them into the frame on which it is run by
+//! `BPF_PROG_TEST_RUN`. How many
 //! there are in a second is measured once, from the edge of one tick to the edge of another.
 
 use std::thread;
@@ -24,7 +25,11 @@ const FRAME: [u8; 14] = [0; 14];
 
 /// The time now, in ticks.
 pub(super) fn now(clock: &Program) -> Result<u32, Error> {
-    sys::run(clock.fd(), &FRAME).map_err(|error| Error::Clock(format!("cannot be run: {error}")))
+    let mut out = FRAME;
+    sys::run_into(clock.fd(), &FRAME, &mut out)
+        .map_err(|error| Error::Clock(format!("cannot be run: {error}")))?;
+    let [a, b, c, d, ..] = out;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
 }
 
 /// Ticks a second.

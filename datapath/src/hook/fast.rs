@@ -27,11 +27,14 @@ pub(super) fn established<A: Readable, K: Kernel<A>>(
     generation: Generation,
     speaks: Speaks,
 ) -> Option<Established> {
+    if headers.is_syn() {
+        return None;
+    }
     let (key, sender) = FlowKey::of(headers);
     let flow = kernel.flow(&key)?;
     let own = if speaks == Speaks::ForSender { sender } else { sender.other() };
     let now = kernel.now();
-    if !flow.is_judged(own, interface, generation) || headers.is_syn() || flow.is_over(now) {
+    if !flow.is_judged(own, interface, generation) || flow.is_over(now) {
         return None;
     }
     if flow.needs_note(sender, headers.tcp_flags, now) {

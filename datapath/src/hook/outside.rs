@@ -76,7 +76,7 @@ fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
 ) -> Outcome {
     let Some(work) = work else { return unread(kernel, arrival, EGRESS, Fault::Spoofed.into()) };
     work.news = 0;
-    let outcome = match A::any(frame, &mut work.headers) {
+    let outcome = match A::read(frame, &mut work.headers) {
         Ok(()) => asked_now(kernel, arrival, index, work),
         Err(why) => fault(work, arrival, EGRESS, why),
     };

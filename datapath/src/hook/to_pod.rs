@@ -145,7 +145,7 @@ where
     K: Kernel<A>,
     F: Frame,
 {
-    if let Err(why) = A::any(frame, &mut work.headers) {
+    if let Err(why) = A::read(frame, &mut work.headers) {
         return fault(work, arrival, INGRESS, why);
     }
     let Some(own) = kernel.interface(arrival.interface) else {

@@ -32,13 +32,14 @@ fn x5_a_pod_sends_from_its_own_address_and_no_other() {
     both(|mut world| {
         let gateway = ip("10.0.0.254");
         world.nodes.insert(gateway);
-        let others4 = ["10.0.0.2", "10.0.0.254", "10.9.9.9", "0.0.0.0", "255.255.255.255", "224.0.0.1", "10.0.0.0"];
+        let others4 =
+            ["10.0.0.2", "10.0.0.254", "10.9.9.9", "0.0.0.0", "255.255.255.255", "224.0.0.1", "10.0.0.0"];
         let others6 = ["fd00::2", "fd00::fe", "::", "ff02::1", "fe80::2", "::ffff:10.0.0.1", "2001:db8::1"];
         for (own, to, others) in [(four(1), four(3), others4), (six(1), six(3), others6)] {
             for source in others.map(ip) {
                 for mut packet in [tcp((source, 40_000), (to, 80), SYN), udp((source, 53), (to, 4000))] {
                     packet.mac = crate::frames::mac(own);
-                    let seen = world.from_pod(1, &packet.bytes());
+                    let seen = world.out_of(1, &packet.bytes());
                     let loopback = source.to_string().starts_with("::ffff");
                     seen.is(if loopback { Fault::Loopback } else { Fault::Spoofed });
                 }
@@ -57,7 +58,7 @@ fn x5_a_frame_with_another_mac_address_is_dropped() {
             for mac in [[2, 0, 0, 0, 0, 2], [0; 6], [0xff; 6], [3, 0, 0, 0, 0, 1]] {
                 let mut packet = tcp((own, 40_000), (OUTSIDE[usize::from(own.is_ipv6())], 80), SYN);
                 packet.mac = mac;
-                world.from_pod(1, &packet.bytes()).is(Fault::Spoofed);
+                world.out_of(1, &packet.bytes()).is(Fault::Spoofed);
             }
         }
     });
@@ -72,7 +73,7 @@ fn x5_a_pod_without_an_address_of_a_family_sends_nothing_of_it() {
         for source in ["::", "fd00::1", "fe80::1"].map(ip) {
             let mut packet = tcp((source, 40_000), (six(2), 80), SYN);
             packet.mac = [2, 0, 0, 0, 0, 1];
-            world.from_pod(1, &packet.bytes()).is(Fault::Spoofed);
+            world.out_of(1, &packet.bytes()).is(Fault::Spoofed);
         }
     });
 }
@@ -98,7 +99,7 @@ fn k16_loopback_is_neither_sent_from_nor_sent_to() {
                 icmp(source, destination, if source.is_ipv4() { 8 } else { 128 }, &[0, 7, 0, 1]),
             ] {
                 packet.mac = [2, 0, 0, 0, 0, 1];
-                let seen = world.from_pod(1, &packet.bytes());
+                let seen = world.out_of(1, &packet.bytes());
                 assert!(!seen.passed(), "{packet:?}");
                 seen.is(Fault::Loopback);
             }
@@ -113,11 +114,11 @@ fn x4_tunnels_to_nodes_are_refused_whatever_policy_says() {
         world.nodes.extend(nodes);
         for (own, node) in [(four(1), nodes[0]), (six(1), nodes[1])] {
             for port in [8472, 4789, 6081] {
-                world.from_pod(1, &udp((own, 40_000), (node, port)).bytes()).is(Fault::Encapsulated);
+                world.out_of(1, &udp((own, 40_000), (node, port)).bytes()).is(Fault::Encapsulated);
                 // In pieces: the first is refused, so nothing can be put together.
                 let mut first = udp((own, 40_000), (node, port)).fragment(5, 0, true);
                 first.payload[4..6].copy_from_slice(&4000_u16.to_be_bytes());
-                world.from_pod(1, &first.bytes()).is(Fault::Encapsulated);
+                world.out_of(1, &first.bytes()).is(Fault::Encapsulated);
                 // Behind options or extension headers.
                 let mut hidden = udp((own, 40_000), (node, port));
                 if own.is_ipv4() {
@@ -125,12 +126,12 @@ fn x4_tunnels_to_nodes_are_refused_whatever_policy_says() {
                 } else {
                     hidden.extensions = vec![(60, vec![0, 1, 4, 0, 0, 0, 0])];
                 }
-                world.from_pod(1, &hidden.bytes()).is(Fault::Encapsulated);
+                world.out_of(1, &hidden.bytes()).is(Fault::Encapsulated);
                 assert!(world.leaves(1, &udp((own, 40_000), (OUTSIDE[usize::from(own.is_ipv6())], port))));
             }
             for protocol in [4, 41, 47] {
                 let inner = tcp((four(3), 40_000), (four(2), 80), SYN).bytes()[14..].to_vec();
-                world.from_pod(1, &Datagram::new(own, node, protocol, inner).bytes()).is(Fault::Encapsulated);
+                world.out_of(1, &Datagram::new(own, node, protocol, inner).bytes()).is(Fault::Encapsulated);
             }
             assert!(world.leaves(1, &udp((own, 8472), (node, 53))), "from such a port is no tunnel");
         }

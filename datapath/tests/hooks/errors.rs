@@ -38,11 +38,8 @@ fn each(test: impl Fn(World, IpAddr, IpAddr, IpAddr)) {
 #[test]
 fn f18_an_error_about_what_the_pod_sent_reaches_it_from_any_router() {
     each(|world, own, peer, router| {
-        for sent in [
-            tcp((own, 40_000), (peer, 80), ACK),
-            udp((own, 40_000), (peer, 53)),
-            ping(own, peer, 7),
-        ] {
+        for sent in [tcp((own, 40_000), (peer, 80), ACK), udp((own, 40_000), (peer, 53)), ping(own, peer, 7)]
+        {
             let about = &sent.bytes()[14..];
             for from in [router, peer] {
                 assert!(world.arrives(1, &error(from, own, about)), "{sent:?}");

@@ -134,7 +134,10 @@ fn c9_an_echo_request_is_no_answer_to_an_echo_request() {
         world.allow((1, Egress), Some(own(2)), None);
         world.allow((2, Ingress), Some(own(1)), None);
         assert!(world.reaches(1, 2, &ping(own(1), own(2), 7)));
-        assert!(!world.reaches(2, 1, &ping(own(2), own(1), 7)), "a question with the identifier of an answer");
+        assert!(
+            !world.reaches(2, 1, &ping(own(2), own(1), 7)),
+            "a question with the identifier of an answer"
+        );
         assert!(world.reaches(1, 2, &ping(own(1), own(2), 7)));
         assert!(world.reaches(2, 1, &pong(own(2), own(1), 7)));
         assert!(!world.reaches(2, 1, &pong(own(2), own(1), 8)));
@@ -226,11 +229,13 @@ fn a1_an_answer_in_the_victims_name_poisons_nothing() {
             world.isolate(2, Ingress);
             let (victim, attacker) = ((own(2), port), (own(1), 31_337));
             // As if the victim had answered: sent by the attacker, who is free to send.
-            for poison in [tcp(victim, attacker, SYN | ACK), tcp(victim, attacker, ACK), udp(victim, attacker)] {
-                world.from_pod(1, &poison.bytes()).is(Fault::Spoofed);
+            for poison in
+                [tcp(victim, attacker, SYN | ACK), tcp(victim, attacker, ACK), udp(victim, attacker)]
+            {
+                world.out_of(1, &poison.bytes()).is(Fault::Spoofed);
                 let mut own_frame = poison;
                 own_frame.mac = crate::frames::mac(own(1));
-                world.from_pod(1, &own_frame.bytes()).is(Fault::Spoofed);
+                world.out_of(1, &own_frame.bytes()).is(Fault::Spoofed);
             }
             assert_eq!(world.flows(), 0);
             for flags in [SYN, SYN | ACK, ACK, RST, FIN | ACK] {
@@ -249,7 +254,7 @@ fn f24_nothing_but_a_syn_begins_where_the_ports_do_not_say_who_is_the_client() {
             world.isolate(1, Ingress);
             world.isolate(2, Ingress);
             // Server to client: not a beginning, whoever may send it.
-            let seen = world.from_pod(1, &tcp((own(1), 80), (own(2), 40_000), flags).bytes());
+            let seen = world.out_of(1, &tcp((own(1), 80), (own(2), 40_000), flags).bytes());
             assert!(seen.passed(), "egress is free");
             assert_eq!(world.flows(), 0, "flags {flags:02x}");
             assert!(!world.reaches(2, 1, &tcp((own(2), 40_000), (own(1), 80), ACK)), "flags {flags:02x}");
@@ -358,7 +363,7 @@ fn a_flow_is_bound_to_the_interface_where_it_was_judged() {
             world.at(crate::world::hook_to_pod, arrival, frame)
         };
         let frame = tcp(client, server, ACK | PSH).bytes();
-        let sent = world.from_pod(1, &frame);
+        let sent = world.out_of(1, &frame);
         assert!(sent.passed(), "the client's own policy has not changed");
         assert!(!at_heir(&frame, sent.mark).passed());
     });
@@ -372,7 +377,7 @@ fn a_full_share_drops_new_flows_and_keeps_old_ones_and_those_of_others() {
         for port in 40_000..40_003 {
             connect(&world, (own(1), port), (own(2), 80), (1, 2));
         }
-        let seen = world.from_pod(1, &tcp((own(1), 40_003), (own(2), 80), SYN).bytes());
+        let seen = world.out_of(1, &tcp((own(1), 40_003), (own(2), 80), SYN).bytes());
         seen.is(Fault::FlowShare);
         for port in 40_000..40_003 {
             assert!(world.reaches(1, 2, &tcp((own(1), port), (own(2), 80), ACK)));
@@ -395,7 +400,7 @@ fn a_pod_without_policy_costs_no_flow_and_one_on_hold_gets_nothing() {
         for mark in [Mark::None, Mark::Outside, Mark::From(1), Mark::Deferred(1)] {
             world.to_pod(2, &frame, mark).is(Fault::Held);
         }
-        world.from_pod(2, &tcp((own(2), 80), (own(1), 40_000), ACK).bytes()).is(Fault::Held);
+        world.out_of(2, &tcp((own(2), 80), (own(1), 40_000), ACK).bytes()).is(Fault::Held);
     });
 }
 
@@ -404,7 +409,13 @@ fn an_interface_that_is_not_known_is_closed_in_both_directions() {
     each(|own| {
         let world = World::new(1);
         let frame = tcp((own(1), 40_000), (own(2), 80), SYN).bytes();
-        assert_eq!(world.from_pod(7, &frame).cause.and_then(|c| c.name()), Some("unknown_endpoint"));
-        assert_eq!(world.to_pod(7, &frame, Mark::None).cause.and_then(|c| c.name()), Some("unknown_endpoint"));
+        assert_eq!(
+            world.out_of(7, &frame).cause.and_then(datapath::fault::Cause::name),
+            Some("unknown_endpoint")
+        );
+        assert_eq!(
+            world.to_pod(7, &frame, Mark::None).cause.and_then(datapath::fault::Cause::name),
+            Some("unknown_endpoint")
+        );
     });
 }

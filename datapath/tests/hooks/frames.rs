@@ -70,9 +70,9 @@ impl Datagram {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let own = 20 + self.options.len();
-                let (id, field) = self.fragment.map_or((1, 0x4000), |(id, offset, more)| {
-                    (id, u16::from(more) << 13 | offset)
-                });
+                let (id, field) = self
+                    .fragment
+                    .map_or((1, 0x4000), |(id, offset, more)| (id, u16::from(more) << 13 | offset));
                 frame.extend([0x08, 0x00, 0x40 | low(own / 4), 0]);
                 frame.extend(short(own + self.payload.len()));
                 frame.extend(id.to_be_bytes());

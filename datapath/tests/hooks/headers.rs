@@ -70,9 +70,8 @@ fn chained(chain: &[Kind], port: u16) -> Datagram {
 
 /// Whether a chain is one that honest stacks send (RFC 8200 section 4.1), and ends at the TCP header.
 fn is_honest(chain: &[Kind]) -> bool {
-    let hides = |kind: &Kind| {
-        matches!(kind, Kind::Routing0 | Kind::Routing2 | Kind::Encapsulating | Kind::None)
-    };
+    let hides =
+        |kind: &Kind| matches!(kind, Kind::Routing0 | Kind::Routing2 | Kind::Encapsulating | Kind::None);
     let fragments = chain.iter().filter(|kind| **kind == Kind::Fragment).count();
     let late = chain.iter().skip(1).any(|kind| *kind == Kind::HopByHop);
     !chain.iter().any(hides) && fragments <= 1 && !late
@@ -85,12 +84,12 @@ fn f21_no_chain_of_extension_headers_hides_a_denied_port() {
     // All chains of up to four, then longer ones by a stride that meets every kind at every place.
     for depth in 0..=8_u32 {
         let all = 8_u64.pow(depth);
-        let step = if depth <= 4 { 1 } else { all / 5003 | 1 };
+        let step = if depth <= 4 { 1 } else { (all / 5003) | 1 };
         let mut number = 0;
         while number < all {
             let chain: Vec<Kind> =
                 (0..depth).map(|place| KINDS[usize::try_from(number >> (3 * place) & 7).unwrap()]).collect();
-            let denied = world.from_pod(1, &chained(&chain, 22).bytes());
+            let denied = world.out_of(1, &chained(&chain, 22).bytes());
             assert!(!denied.passed(), "{chain:?}: {denied:?}");
             let denied = world.to_pod(2, &chained(&chain, 22).bytes(), Mark::From(1));
             assert!(!denied.passed(), "{chain:?}: {denied:?}");
@@ -135,7 +134,7 @@ fn f21_a_chain_that_is_longer_than_the_packet_or_than_any_use_is_dropped() {
     assert!(!world.reaches(1, 2, &lies));
     for cut in 54..82 {
         let frame = chained(&[Kind::HopByHop, Kind::Destination], 80).bytes();
-        assert!(!world.from_pod(1, &frame[..cut]).passed(), "cut at {cut}");
+        assert!(!world.out_of(1, &frame[..cut]).passed(), "cut at {cut}");
     }
 }
 
@@ -171,17 +170,17 @@ fn f22_a_header_length_that_cannot_be_is_dropped() {
     for words in 0..16_u8 {
         let mut frame = tcp((four(1), 40_000), (four(2), 80), SYN).bytes();
         frame[14] = 0x40 | words;
-        assert_eq!(world.from_pod(1, &frame).passed(), words == 5, "{words} words");
+        assert_eq!(world.out_of(1, &frame).passed(), words == 5, "{words} words");
     }
     for version in (0..16_u8).filter(|version| *version != 4) {
         let mut frame = tcp((four(1), 40_000), (four(2), 80), SYN).bytes();
         frame[14] = version << 4 | 5;
-        world.from_pod(1, &frame).is(Fault::Malformed);
+        world.out_of(1, &frame).is(Fault::Malformed);
     }
     for version in (0..16_u8).filter(|version| *version != 6) {
         let mut frame = tcp((six(1), 40_000), (six(2), 80), SYN).bytes();
         frame[14] = version << 4;
-        assert!(!world.from_pod(1, &frame).passed());
+        assert!(!world.out_of(1, &frame).passed());
     }
 }
 
@@ -192,7 +191,7 @@ fn f23_every_cut_of_a_packet_is_dropped_and_makes_no_flow() {
         for packet in [tcp((own(1), 40_000), (own(2), 80), SYN), udp((own(1), 40_000), (own(2), 80))] {
             let frame = packet.bytes();
             for cut in 0..frame.len() {
-                assert!(!world.from_pod(1, &frame[..cut]).passed(), "{cut} of {}", frame.len());
+                assert!(!world.out_of(1, &frame[..cut]).passed(), "{cut} of {}", frame.len());
                 assert!(!world.to_pod(2, &frame[..cut], Mark::From(1)).passed());
             }
         }
@@ -209,17 +208,17 @@ fn f23_lengths_that_contradict_each_other_are_dropped() {
         for length in 0..100_u16 {
             let mut frame = tcp((own(1), 40_000), (own(2), 80), SYN).bytes();
             frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
-            assert_eq!(world.from_pod(1, &frame).passed(), length == least, "{length}");
+            assert_eq!(world.out_of(1, &frame).passed(), length == least, "{length}");
         }
         for length in 0..100_u16 {
             let packet = udp((own(1), 40_000), (own(2), 80)).payload(user(40_000, 80, length));
             let fits = (8..=16).contains(&length);
-            assert_eq!(world.from_pod(1, &packet.bytes()).passed(), fits, "{length}");
+            assert_eq!(world.out_of(1, &packet.bytes()).passed(), fits, "{length}");
         }
         for words in 0..16_u8 {
             let mut packet = tcp((own(1), 40_000), (own(2), 80), SYN);
             packet.payload[12] = words << 4;
-            assert_eq!(world.from_pod(1, &packet.bytes()).passed(), words == 5, "{words} words");
+            assert_eq!(world.out_of(1, &packet.bytes()).passed(), words == 5, "{words} words");
         }
     }
 }
@@ -231,16 +230,16 @@ fn f23_flags_that_no_stack_sends_and_port_zero_are_dropped() {
         // Where everything is allowed, so that only the header can be at fault.
         world.allow((1, Egress), None, None);
         for flags in [0, FIN, PSH, URG, FIN | PSH | URG, SYN | FIN, SYN | RST, SYN | FIN | ACK, FIN | PSH] {
-            world.from_pod(1, &tcp((own(1), 40_000), (own(2), 80), flags).bytes()).is(Fault::Malformed);
+            world.out_of(1, &tcp((own(1), 40_000), (own(2), 80), flags).bytes()).is(Fault::Malformed);
         }
         for (from, to) in [(0, 80), (40_000, 0), (0, 0)] {
-            world.from_pod(1, &tcp((own(1), from), (own(2), to), SYN).bytes()).is(Fault::Malformed);
-            world.from_pod(1, &udp((own(1), from), (own(2), to)).bytes()).is(Fault::Malformed);
+            world.out_of(1, &tcp((own(1), from), (own(2), to), SYN).bytes()).is(Fault::Malformed);
+            world.out_of(1, &udp((own(1), from), (own(2), to)).bytes()).is(Fault::Malformed);
             let sctp = crate::frames::sctp((own(1), from), (own(2), to));
-            world.from_pod(1, &sctp.bytes()).is(Fault::Malformed);
+            world.out_of(1, &sctp.bytes()).is(Fault::Malformed);
         }
         // ECN-setup SYN (RFC 3168 section 6.1.1) is honest.
-        assert!(world.from_pod(1, &tcp((own(1), 1), (own(2), 80), SYN | 0xc0).bytes()).passed());
+        assert!(world.out_of(1, &tcp((own(1), 1), (own(2), 80), SYN | 0xc0).bytes()).passed());
         assert_eq!(world.flows(), 1);
     }
 }
@@ -253,11 +252,11 @@ fn f23_icmp_of_the_other_family_and_without_a_header_is_dropped() {
     for own in [four as fn(u8) -> IpAddr, six] {
         let wrong = if own(1).is_ipv4() { 58 } else { 1 };
         let frame = Datagram::new(own(1), own(2), wrong, vec![8, 0, 0, 0, 0, 7, 0, 1]).bytes();
-        world.from_pod(1, &frame).is(Fault::Malformed);
+        world.out_of(1, &frame).is(Fault::Malformed);
         for length in 0..8 {
             let packet = ping(own(1), own(2), 7);
             let short = packet.payload[..length].to_vec();
-            world.from_pod(1, &packet.payload(short).bytes()).is(Fault::Malformed);
+            world.out_of(1, &packet.payload(short).bytes()).is(Fault::Malformed);
         }
     }
 }
@@ -266,7 +265,7 @@ fn f23_icmp_of_the_other_family_and_without_a_header_is_dropped() {
 fn x2_tags_and_types_that_are_neither_ip_nor_arp_are_dropped() {
     let world = world(four);
     let frame = tcp((four(1), 40_000), (four(2), 80), SYN).bytes();
-    assert!(world.from_pod(1, &frame).passed());
+    assert!(world.out_of(1, &frame).passed());
     // The kernel took a tag off.
     let tagged = Arrival { tagged: true, ..arrival(interface_of(1), &frame) };
     world.at(hook_from_pod, tagged, &frame).is(Fault::Vlan);
@@ -275,13 +274,13 @@ fn x2_tags_and_types_that_are_neither_ip_nor_arp_are_dropped() {
     for kind in [0x8100, 0x88a8, 0x9100, 0x8847, 0x8863, 0x8864, 0x88cc, 0x0004, 0x05dc, 0x0842, 0x22f0, 0] {
         let mut tag = frame.clone();
         tag.splice(12..12, [&u16::to_be_bytes(kind)[..], &[0, 0]].concat());
-        world.from_pod(1, &tag).is(Fault::NotIp);
+        world.out_of(1, &tag).is(Fault::NotIp);
         world.to_pod(2, &tag, Mark::From(1)).is(Fault::NotIp);
     }
     // The types say one family, the packets another.
     let mut other = frame;
     other[12..14].copy_from_slice(&[0x86, 0xdd]);
-    world.from_pod(1, &other).is(Fault::Malformed);
+    world.out_of(1, &other).is(Fault::Malformed);
 }
 
 #[test]
@@ -291,9 +290,9 @@ fn offloaded_segments_of_more_than_the_length_field_can_say_are_read() {
     packet.payload.resize(70_000, 0);
     let mut frame = packet.bytes();
     frame[16..18].copy_from_slice(&[0, 0]);
-    assert!(world.from_pod(1, &frame).passed());
+    assert!(world.out_of(1, &frame).passed());
     let mut short = tcp((four(1), 40_000), (four(2), 80), ACK).bytes();
     short[16..18].copy_from_slice(&[0, 0]);
-    assert_eq!(world.from_pod(1, &short).act, Act::Drop);
+    assert_eq!(world.out_of(1, &short).act, Act::Drop);
     assert!(OUTSIDE[0].is_ipv4());
 }

@@ -14,7 +14,8 @@ use Direction::{Egress, Ingress};
 const INDEXES: [u16; 5] = [0, 1, 2, 3, Mark::MAX_INDEX];
 
 fn marks() -> Vec<Mark> {
-    let indexed = INDEXES.into_iter().flat_map(|index| [Mark::From(index), Mark::Deferred(index), Mark::Judged(index)]);
+    let indexed =
+        INDEXES.into_iter().flat_map(|index| [Mark::From(index), Mark::Deferred(index), Mark::Judged(index)]);
     [Mark::None, Mark::Outside].into_iter().chain(indexed).collect()
 }
 
@@ -79,8 +80,7 @@ fn f34_only_a_deferred_packet_is_asked_about_on_its_way_out_and_only_in_its_send
             let passes = match mark {
                 Mark::Deferred(1) => expected,
                 // Pods 2 and 3 are free; there are no others.
-                Mark::Deferred(2 | 3) => true,
-                Mark::Deferred(_) => false,
+                Mark::Deferred(index) => matches!(index, 2 | 3),
                 Mark::None | Mark::Outside | Mark::Judged(_) | Mark::From(_) => true,
             };
             assert_eq!(seen.passed(), passes, "{mark:?} to port {to}");
@@ -108,12 +108,12 @@ fn f34_an_approval_is_of_one_interface_and_one_generation() {
     world.allow((1, Egress), Some(four(2)), None);
     world.allow((2, Ingress), Some(four(1)), None);
     assert!(world.reaches(1, 2, &tcp((four(1), 40_000), (four(2), 80), SYN)));
-    let back = world.from_pod(2, &tcp((four(2), 80), (four(1), 40_000), SYN | ACK).bytes());
+    let back = world.out_of(2, &tcp((four(2), 80), (four(1), 40_000), SYN | ACK).bytes());
     assert_eq!(back.mark, Mark::Judged(1));
     let frame = tcp((four(2), 80), (four(1), 40_000), SYN | ACK).bytes();
     assert!(world.to_pod(1, &frame, back.mark).passed());
     assert!(!world.to_pod(3, &frame, back.mark).passed(), "another pod than the one it was judged for");
     world.commit();
-    let back = world.from_pod(2, &tcp((four(2), 80), (four(1), 40_000), ACK).bytes());
+    let back = world.out_of(2, &tcp((four(2), 80), (four(1), 40_000), ACK).bytes());
     assert_eq!(back.mark, Mark::From(1 + 1), "the other end was judged before the change");
 }

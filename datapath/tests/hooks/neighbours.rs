@@ -54,7 +54,7 @@ fn f19_neighbours_are_asked_and_answered_though_all_is_denied() {
         message(nobody, 133, None, None),
     ];
     for packet in honest {
-        let seen = world.from_pod(1, &packet.bytes());
+        let seen = world.out_of(1, &packet.bytes());
         assert!(seen.passed(), "{packet:?}: {seen:?}");
         if packet.payload[0] != 133 {
             assert!(world.to_pod(2, &packet.bytes(), seen.mark).passed(), "{packet:?}");
@@ -77,14 +77,14 @@ fn f19_a_pod_speaks_for_itself_only() {
         message(link_local(2), 133, None, None),
     ];
     for packet in lies {
-        world.from_pod(1, &packet.bytes()).is(Fault::NeighbourSpoofed);
+        world.out_of(1, &packet.bytes()).is(Fault::NeighbourSpoofed);
     }
     let mut two = message(six(1), 136, Some(six(1)), Some((2, OWN)));
     two.payload.extend([2, 1, 2, 0, 0, 0, 0, 2]);
-    world.from_pod(1, &two.bytes()).is(Fault::NeighbourSpoofed);
+    world.out_of(1, &two.bytes()).is(Fault::NeighbourSpoofed);
     let mut frame = message(six(1), 136, Some(six(1)), Some((2, OWN)));
     frame.mac = OTHER;
-    world.from_pod(1, &frame.bytes()).is(Fault::Spoofed);
+    world.out_of(1, &frame.bytes()).is(Fault::Spoofed);
 }
 
 #[test]
@@ -93,20 +93,20 @@ fn f19_discovery_from_afar_behind_headers_or_cut_short_is_dropped() {
     for kind in [133, 135, 136] {
         let target = if kind == 133 { None } else { Some(six(1)) };
         let honest = message(six(1), kind, target, None);
-        assert!(world.from_pod(1, &honest.bytes()).passed());
+        assert!(world.out_of(1, &honest.bytes()).passed());
         for hops in [0, 1, 64, 254] {
             let far = Datagram { hops, ..honest.clone() };
-            world.from_pod(1, &far.bytes()).is(Fault::NeighbourSpoofed);
+            world.out_of(1, &far.bytes()).is(Fault::NeighbourSpoofed);
             assert!(!world.to_pod(2, &far.bytes(), Mark::Outside).passed());
         }
         let mut behind = honest.clone();
         behind.extensions = vec![(60, vec![0, 1, 4, 0, 0, 0, 0])];
-        world.from_pod(1, &behind.bytes()).is(Fault::NeighbourSpoofed);
+        world.out_of(1, &behind.bytes()).is(Fault::NeighbourSpoofed);
         let atomic = honest.clone().fragment(5, 0, false);
-        world.from_pod(1, &atomic.bytes()).is(Fault::NeighbourSpoofed);
+        world.out_of(1, &atomic.bytes()).is(Fault::NeighbourSpoofed);
         if kind == 136 {
             let short = honest.payload[..20].to_vec();
-            world.from_pod(1, &honest.payload(short).bytes()).is(Fault::NeighbourSpoofed);
+            world.out_of(1, &honest.payload(short).bytes()).is(Fault::NeighbourSpoofed);
         }
     }
 }
@@ -115,13 +115,14 @@ fn f19_discovery_from_afar_behind_headers_or_cut_short_is_dropped() {
 fn k12_routers_and_redirects_never_come_from_a_pod_and_reach_one_from_the_node_only() {
     let world = closed();
     let free = World::new(2);
-    let router = |from: IpAddr, kind| Datagram { hops: 255, ..icmp(from, "ff02::1".parse().unwrap(), kind, &[0; 28]) };
+    let router =
+        |from: IpAddr, kind| Datagram { hops: 255, ..icmp(from, "ff02::1".parse().unwrap(), kind, &[0; 28]) };
     let mut routers = vec![router(link_local(1), 134), router(link_local(1), 137), router(six(1), 134)];
     routers.extend([icmp(four(1), four(2), 5, &[0; 28]), icmp(four(1), four(2), 9, &[0; 12])]);
     for packet in routers {
         let frame = Datagram { mac: OWN, ..packet }.bytes();
-        world.from_pod(1, &frame).is(Fault::Router);
-        free.from_pod(1, &frame).is(Fault::Router);
+        world.out_of(1, &frame).is(Fault::Router);
+        free.out_of(1, &frame).is(Fault::Router);
         for mark in [Mark::None, Mark::Outside, Mark::From(1)] {
             world.to_pod(2, &frame, mark).is(Fault::Router);
         }
@@ -139,10 +140,10 @@ fn listeners_are_reported_from_the_link_local_address_and_asked_for_by_bridges()
             packet.extensions = vec![(0, vec![0, 5, 2, 0, 0, 1, 0])];
             Datagram { hops, mac: OWN, ..packet }
         };
-        assert!(world.from_pod(1, &report(link_local(1), 1).bytes()).passed());
-        assert!(world.from_pod(1, &report(NOBODY.parse().unwrap(), 1).bytes()).passed());
-        world.from_pod(1, &report(link_local(1), 64).bytes()).is(Fault::NeighbourSpoofed);
-        world.from_pod(1, &report(six(1), 1).bytes()).is(Fault::NeighbourSpoofed);
+        assert!(world.out_of(1, &report(link_local(1), 1).bytes()).passed());
+        assert!(world.out_of(1, &report(NOBODY.parse().unwrap(), 1).bytes()).passed());
+        world.out_of(1, &report(link_local(1), 64).bytes()).is(Fault::NeighbourSpoofed);
+        world.out_of(1, &report(six(1), 1).bytes()).is(Fault::NeighbourSpoofed);
     }
     let mut query = icmp("fe80::99".parse().unwrap(), "ff02::1".parse().unwrap(), 130, &[0; 24]);
     query.hops = 1;
@@ -166,23 +167,23 @@ fn f28_arp_from_a_pod_is_about_itself() {
         let own = [10, 0, 0, 1];
         let others = [[10, 0, 0, 2], [10, 0, 0, 254], [255; 4], [127, 0, 0, 1]];
         for operation in [1, 2] {
-            assert!(world.from_pod(1, &arp(operation, OWN, own, others[0])).passed());
-            assert!(world.from_pod(1, &arp(operation, OWN, own, own)).passed(), "gratuitous");
-            assert!(world.from_pod(1, &arp(operation, OWN, [0; 4], own)).passed(), "a probe (RFC 5227)");
+            assert!(world.out_of(1, &arp(operation, OWN, own, others[0])).passed());
+            assert!(world.out_of(1, &arp(operation, OWN, own, own)).passed(), "gratuitous");
+            assert!(world.out_of(1, &arp(operation, OWN, [0; 4], own)).passed(), "a probe (RFC 5227)");
             for other in others {
-                world.from_pod(1, &arp(operation, OWN, other, other)).is(Fault::NeighbourSpoofed);
+                world.out_of(1, &arp(operation, OWN, other, other)).is(Fault::NeighbourSpoofed);
             }
-            world.from_pod(1, &arp(operation, OTHER, own, others[0])).is(Fault::NeighbourSpoofed);
+            world.out_of(1, &arp(operation, OTHER, own, others[0])).is(Fault::NeighbourSpoofed);
         }
         let honest = arp(1, OWN, own, others[0]);
         assert!(world.to_pod(2, &honest, Mark::From(1)).passed());
         for (at, value) in [(11, 2), (14, 1), (15, 6), (16, 9), (18, 8), (19, 6)] {
             let mut odd = honest.clone();
             odd[at] = value;
-            world.from_pod(1, &odd).is(Fault::NeighbourSpoofed);
+            world.out_of(1, &odd).is(Fault::NeighbourSpoofed);
         }
         for cut in 14..honest.len() - 10 {
-            world.from_pod(1, &honest[..cut]).is(Fault::NeighbourSpoofed);
+            world.out_of(1, &honest[..cut]).is(Fault::NeighbourSpoofed);
         }
     }
     assert!(OUTSIDE[1].is_ipv6());

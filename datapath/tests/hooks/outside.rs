@@ -48,7 +48,10 @@ fn what_may_belong_to_a_flow_goes_on_to_the_hook_that_knows() {
             let _either = early(&world, &frame[..cut.min(frame.len())]);
         }
         world.endpoint(1, |_| Endpoint::HOLD);
-        assert!(early(&world, &udp((peer, 54), (own(1), 40_000)).bytes()), "dropped where it is counted as held");
+        assert!(
+            early(&world, &udp((peer, 54), (own(1), 40_000)).bytes()),
+            "dropped where it is counted as held"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use datapath::abi::Direction;
 use datapath::family::{Ipv4, Ipv6};
-use datapath::hook::Act;
+use datapath::hook::{Act, Work};
 use datapath::packet::{Headers, Readable};
 use datapath::reject::{Answering, LONGEST, answer};
 use datapath::verdict::Action;
@@ -14,7 +14,7 @@ use crate::frames::{ACK, Datagram, FIN, PSH, RST, SYN, icmp, mac, ping, pong, sc
 use crate::world::{Bytes, OUTSIDE, World, four, six};
 
 fn read<A: Readable>(frame: &[u8], empty: A) -> Headers<A> {
-    let (mut headers, _) = (datapath::hook::Work::new(empty).headers, ());
+    let mut headers = Work::new(empty).headers;
     A::any(&Bytes(frame), &mut headers).unwrap();
     headers
 }
@@ -194,8 +194,11 @@ fn a_rule_that_rejects_says_so_and_the_answer_passes_the_hook_of_the_pod_it_spea
             world.rule((1, direction), Some(peer), None, Action::Reject);
         }
         let sent = udp((own, 40_000), (peer, 53));
-        let seen = world.from_pod(1, &sent.bytes());
-        assert_eq!((seen.act, seen.cause.and_then(|cause| cause.name())), (Act::Reject, Some("rule_rejects")));
+        let seen = world.out_of(1, &sent.bytes());
+        assert_eq!(
+            (seen.act, seen.cause.and_then(datapath::fault::Cause::name)),
+            (Act::Reject, Some("rule_rejects"))
+        );
         let back = told(&sent).unwrap();
         assert!(world.to_pod(1, &back, Mark::Judged(1)).passed());
         let got = tcp((peer, 40_000), (own, 80), SYN);

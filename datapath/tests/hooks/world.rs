@@ -222,7 +222,12 @@ impl World {
     }
 
     /// Allows what [`World::rule`] says.
-    pub(crate) fn allow(&mut self, hook: (u8, Direction), peer: Option<IpAddr>, port: Option<(Transport, u16)>) {
+    pub(crate) fn allow(
+        &mut self,
+        hook: (u8, Direction),
+        peer: Option<IpAddr>,
+        port: Option<(Transport, u16)>,
+    ) {
         self.rule(hook, peer, port, Action::Allow);
     }
 
@@ -279,7 +284,7 @@ impl World {
     }
 
     /// Sends a frame past the hook behind a pod.
-    pub(crate) fn from_pod(&self, pod: u8, frame: &[u8]) -> Seen {
+    pub(crate) fn out_of(&self, pod: u8, frame: &[u8]) -> Seen {
         self.at(hook_from_pod, arrival(interface_of(pod), frame), frame)
     }
 
@@ -292,7 +297,7 @@ impl World {
     /// Sends a packet from one pod to another; what the last hook that it met did.
     pub(crate) fn send(&self, from: u8, to: u8, packet: &Datagram) -> Seen {
         let frame = packet.bytes();
-        let seen = self.from_pod(from, &frame);
+        let seen = self.out_of(from, &frame);
         if seen.passed() { self.to_pod(to, &frame, seen.mark) } else { seen }
     }
 
@@ -308,7 +313,7 @@ impl World {
 
     /// Sends a packet from a pod that goes to the outside.
     pub(crate) fn leaves(&self, pod: u8, packet: &Datagram) -> bool {
-        self.from_pod(pod, &packet.bytes()).passed()
+        self.out_of(pod, &packet.bytes()).passed()
     }
 
     /// Sends a frame past a hook, and checks what holds at all of them: a drop is told, with a reason, and leaves no
@@ -321,7 +326,11 @@ impl World {
         let drop = told.iter().map(|(report, _)| report.cause).find(|cause| cause.is_drop());
         assert_eq!(drop.is_some(), act != Act::Pass, "{act:?} is told as {told:?}: {frame:02x?}");
         if act != Act::Pass {
-            assert_eq!((self.flows(), self.fragments()), (before.0, before.1), "a dropped packet makes state");
+            assert_eq!(
+                (self.flows(), self.fragments()),
+                (before.0, before.1),
+                "a dropped packet makes state"
+            );
         }
         let mark = Mark::of(mark, self.settings.mark_shift);
         Seen { act, mark, cause: told.last().map(|(report, _)| report.cause) }

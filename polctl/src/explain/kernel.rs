@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::group::{Answers, address};
 use super::units::Unit;
 use crate::clean::clean;
+use crate::print::put;
 use crate::verify;
 
 /// How many questions are put at most: a workload to a workload on every port may be millions.
@@ -162,17 +163,20 @@ impl Asking<'_> {
 
     /// Why a judgement cannot be put to this kernel.
     fn why_not(&self, pod: &PodKey, peer: &Party, reason: &str) -> Option<String> {
-        let made_up = |pod: &PodKey| {
-            self.compiler.cluster().pods.get(pod).is_some_and(|pod| pod.addresses_made_up)
-        };
+        let made_up =
+            |pod: &PodKey| self.compiler.cluster().pods.get(pod).is_some_and(|pod| pod.addresses_made_up);
         if !self.local.contains(&*pod.to_string()) {
             return Some(format!("not on node {}", self.node));
         }
         if reason == "own_node" {
-            return Some("a kernel knows its own node by the way packets come, not by their address".to_owned());
+            return Some(
+                "a kernel knows its own node by the way packets come, not by their address".to_owned(),
+            );
         }
         match peer {
-            Party::Pod(key, _) if made_up(key) => Some(format!("the other end, pod {key}, has no address yet")),
+            Party::Pod(key, _) if made_up(key) => {
+                Some(format!("the other end, pod {key}, has no address yet"))
+            }
             Party::Pod(..) | Party::Address(_) => None,
         }
     }
@@ -236,46 +240,42 @@ impl Kernel {
         let mut out = String::new();
         match self.agrees {
             None => {
-                let why = if self.notes.is_empty() { "nothing to ask".to_owned() } else { self.notes.join("; ") };
+                let why =
+                    if self.notes.is_empty() { "nothing to ask".to_owned() } else { self.notes.join("; ") };
                 return format!("{}\n", format!("kernel: not asked: {}", clean(&why)).dimmed());
             }
             Some(true) => {
                 // Both sides of a pair are what everybody expects.
-                let many = if self.asked > 2 { format!("; {} judgements", self.asked) } else { String::new() };
-                out += &format!("kernel: {} (generation {generation}{many})\n", "agrees".green());
+                let many =
+                    if self.asked > 2 { format!("; {} judgements", self.asked) } else { String::new() };
+                put(&mut out, format_args!("kernel: {} (generation {generation}{many})\n", "agrees".green()));
             }
             Some(false) => {
                 for Difference { question, wanted, found } in self.differences.iter().take(SHOWN) {
-                    out += &format!(
-                        "kernel: {}: {}: the policies {} ({}), the kernel {} ({}) (generation {generation})\n",
-                        "DIFFERS".red().bold(),
-                        verify::question(question),
-                        says(wanted.verdict),
-                        wanted.reason,
-                        says(found.verdict),
-                        clean(&found.reason),
+                    put(
+                        &mut out,
+                        format_args!(
+                            "kernel: {}: {}: the policies say {} ({}), the kernel says {} ({}) (generation {generation})\n",
+                            "DIFFERS".red().bold(),
+                            verify::question(question),
+                            wanted.verdict,
+                            wanted.reason,
+                            found.verdict,
+                            clean(&found.reason),
+                        ),
                     );
                 }
                 if self.differences.len() > SHOWN {
-                    out += &format!("  and {} more\n", self.differences.len() - SHOWN);
+                    put(&mut out, format_args!("  and {} more\n", self.differences.len() - SHOWN));
                 }
             }
         }
         for note in &self.notes {
-            out += &format!("{}\n", format!("  not asked: {}", clean(note)).dimmed());
+            put(&mut out, format_args!("{}\n", format!("  not asked: {}", clean(note)).dimmed()));
         }
         out
     }
 }
 
-fn says(verdict: &str) -> &'static str {
-    match verdict {
-        "allow" => "allow",
-        "deny" => "deny",
-        _ => "reject",
-    }
-}
-
 #[cfg(test)]
-#[path = "kernel_tests.rs"]
 mod tests;

@@ -28,8 +28,9 @@ pub(super) fn answers(args: &super::Args) -> anyhow::Result<Answers> {
 fn once(args: &super::Args) -> anyhow::Result<Answers> {
     let socket = &args.socket;
     let failed = |error| agent::failure(socket, &error);
-    let mut client = agent::connect(socket)
-        .map_err(|error| error.context("without -f PATH, an agent on this node is asked for what is in force"))?;
+    let mut client = agent::connect(socket).map_err(|error| {
+        error.context("without -f PATH, an agent on this node is asked for what is in force")
+    })?;
     let status = client.status().map_err(failed)?;
     let mut input = Input::of_agent(&client.world().map_err(failed)?);
     // To compile takes time, and the agent does not wait for long.

@@ -19,7 +19,11 @@ fn flow() -> FlowLine {
         time: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         direction: Direction::Ingress,
         source: End { address: "fd00::9".parse().unwrap(), port: Some(4711), pod: None },
-        destination: End { address: "fd00::1".parse().unwrap(), port: Some(80), pod: Some("shop/v".to_owned()) },
+        destination: End {
+            address: "fd00::1".parse().unwrap(),
+            port: Some(80),
+            pod: Some("shop/v".to_owned()),
+        },
         protocol: "tcp".to_owned(),
         verdict: FlowVerdict::Denied,
         reason: "rule_denies".to_owned(),

@@ -5,6 +5,7 @@ use owo_colors::{OwoColorize, Style};
 
 use crate::clean::clean;
 use crate::connectivity::table::wide as columns;
+use crate::print::put;
 
 /// All of it, with colours. `wide`: what the kernel holds and has counted, too.
 pub(super) fn text(status: &Status, wide: bool) -> String {
@@ -40,7 +41,7 @@ fn head(status: &Status) -> String {
         number(status.policies, "policy").replace("policys", "policies"),
     );
     for reason in &status.reasons {
-        out.push_str(&format!("  {}\n", clean(reason)));
+        put(&mut out, format_args!("  {}\n", clean(reason)));
     }
     let agent =
         format!("polder-agent {}, ABI {}, since {:.3}\n", clean(&status.version), status.abi, status.started);
@@ -84,7 +85,7 @@ fn endpoints(endpoints: &[Endpoint]) -> String {
 fn coloured(table: &str, styles: impl Iterator<Item = Style>) -> String {
     let mut out = "\n".to_owned();
     for (line, style) in table.lines().zip(std::iter::once(Style::new()).chain(styles)) {
-        out.push_str(&format!("{}\n", line.style(style)));
+        put(&mut out, format_args!("{}\n", line.style(style)));
     }
     out
 }
@@ -93,9 +94,9 @@ fn list(out: &mut String, title: &str, lines: &[String]) {
     if lines.is_empty() {
         return;
     }
-    out.push_str(&format!("\n{}\n", format!("{title}:").bold()));
+    put(out, format_args!("\n{}\n", format!("{title}:").bold()));
     for line in lines {
-        out.push_str(&format!("  {}\n", clean(line)));
+        put(out, format_args!("  {}\n", clean(line)));
     }
 }
 
@@ -129,10 +130,8 @@ fn devices(status: &Status) -> String {
                 ]
             })
             .collect();
-        let styles = status.hooks.iter().map(|hook| match hook.ok {
-            true => Style::new(),
-            false => Style::new().red().bold(),
-        });
+        let styles =
+            status.hooks.iter().map(|hook| if hook.ok { Style::new() } else { Style::new().red().bold() });
         out += &coloured(&columns(&["INTERFACE", "HOOK", "BY", "POSITION", "STATE"], &rows), styles);
     }
     out
@@ -150,8 +149,10 @@ fn kernel(status: &Status) -> String {
             format!("{}.{} %", permille / 10, permille % 10),
         ]
     });
-    let counters =
-        status.counters.iter().map(|counter| vec![clean(&counter.name).into_owned(), counter.count.to_string()]);
+    let counters = status
+        .counters
+        .iter()
+        .map(|counter| vec![clean(&counter.name).into_owned(), counter.count.to_string()]);
     let shares = status.shares.iter().map(|share| {
         vec![
             clean(&share.endpoint).into_owned(),

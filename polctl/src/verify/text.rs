@@ -5,6 +5,7 @@ use agent_api::verification::Verification;
 use owo_colors::OwoColorize;
 
 use crate::clean::clean;
+use crate::print::put;
 
 /// All of it, with colours.
 pub(super) fn text(verification: &Verification) -> String {
@@ -25,28 +26,34 @@ pub(super) fn text(verification: &Verification) -> String {
         verification.pairs,
     );
     if differences > 0 {
-        out += &format!("\n{}\n", "entries that are not as they should be:".bold());
+        put(&mut out, format_args!("\n{}\n", "entries that are not as they should be:".bold()));
     }
     let nothing = "nothing";
     for difference in &verification.differences {
-        out += &format!(
-            "  {} {}\n    wanted: {}\n    found:  {}\n",
-            clean(&difference.map),
-            clean(&difference.key),
-            clean(difference.wanted.as_deref().unwrap_or(nothing)),
-            clean(difference.found.as_deref().unwrap_or(nothing)),
+        put(
+            &mut out,
+            format_args!(
+                "  {} {}\n    wanted: {}\n    found:  {}\n",
+                clean(&difference.map),
+                clean(&difference.key),
+                clean(difference.wanted.as_deref().unwrap_or(nothing)),
+                clean(difference.found.as_deref().unwrap_or(nothing)),
+            ),
         );
     }
     more(&mut out, verification.more_differences);
     if disagreements > 0 {
-        out += &format!("\n{}\n", "questions that the kernel answers otherwise:".bold());
+        put(&mut out, format_args!("\n{}\n", "questions that the kernel answers otherwise:".bold()));
     }
     for disagreement in &verification.disagreements {
-        out += &format!(
-            "  {}\n    wanted: {}\n    found:  {}\n",
-            question(&disagreement.question),
-            answer(&disagreement.wanted),
-            answer(&disagreement.found)
+        put(
+            &mut out,
+            format_args!(
+                "  {}\n    wanted: {}\n    found:  {}\n",
+                question(&disagreement.question),
+                answer(&disagreement.wanted),
+                answer(&disagreement.found)
+            ),
         );
     }
     more(&mut out, verification.more_disagreements);
@@ -55,7 +62,7 @@ pub(super) fn text(verification: &Verification) -> String {
 
 fn more(out: &mut String, count: u64) {
     if count > 0 {
-        *out += &format!("  and {count} more\n");
+        put(out, format_args!("  and {count} more\n"));
     }
 }
 
@@ -89,7 +96,8 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
 
 /// `deny (rule_denies, rule 3 of set 0x1f)`
 fn answer(answer: &Answer) -> String {
-    let rule = answer.rank.map(|rank| format!(", rule {rank} of set {:#x}", answer.rule_set)).unwrap_or_default();
+    let rule =
+        answer.rank.map(|rank| format!(", rule {rank} of set {:#x}", answer.rule_set)).unwrap_or_default();
     format!("{} ({}{rule})", verdict(answer.verdict), clean(&answer.reason))
 }
 
@@ -110,7 +118,8 @@ mod tests {
             pairs: 54,
             ..Verification::default()
         };
-        let plain = |verification| anstream::adapter::strip_str(&text(verification)).to_string();
+        let plain =
+            |verification: &Verification| anstream::adapter::strip_str(&text(verification)).to_string();
         assert_eq!(
             plain(&verification),
             "kernel: AGREES (generation 4)\n  compared: 3 endpoints, 9 rules; differences: 0\n  asked: 54 questions; \
@@ -143,7 +152,10 @@ mod tests {
         });
         let text = plain(&verification);
         let (_, details) = text.split_once("disagreements: 1\n").unwrap();
-        assert!(text.starts_with("kernel: DIFFERS (generation 4)\n") && text.contains("differences: 3\n"), "{text}");
+        assert!(
+            text.starts_with("kernel: DIFFERS (generation 4)\n") && text.contains("differences: 3\n"),
+            "{text}"
+        );
         assert_eq!(
             details,
             "

@@ -1,106 +1,120 @@
-//! What the datapath costs.
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "quick")]
+//! What the datapath costs: nanoseconds a packet, and real traffic beside other ways of enforcing the same policy.
+//!
+//! `cargo xtask bench datapath [--quick] [--only packets|traffic] [-o json]`, as root. How it is measured and what the
+//! columns mean: docs/reference/performance.md.
+//!
+//! ```text
+//! policy --tables--> enforced (the agent's dataplane) --maps--> programs --BPF_PROG_TEST_RUN--> packets --> report
+//!    │                        └── attached ──────────────────────────────> traffic (load) ─────────────────┤
+//!    └── nftables, ipset ────────────────────────────────────────────────> traffic (load) ────── plot ──────┘
+//! ```
+
 mod cases;
+mod enforced;
+mod load;
+mod packets;
+mod place;
+mod plot;
 mod policy;
 mod programs;
+mod report;
+mod series;
 mod test_run;
+mod traffic;
 
-use std::path::PathBuf;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use agent::dataplane::{Dataplane, Options, PodInterface, Sizes};
-use anyhow::{Result, ensure, Context};
-use netlab::{Cni, Host as _, Lab, Pod, Family};
-use policy_compiler::object::PodKey;
-use policy_compiler::plan::plan_between;
-use policy_compiler::tables::Tables;
-use policy::Policy;
-use programs::Programs;
-use cases::{Pods, Repeated};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-fn key(pod: &Pod) -> PodKey { PodKey::new("bench", pod.name()) }
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use netlab::Lab;
 
-fn main() -> Result<()> {
-    use nix::mount::{MsFlags, mount};
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), None::<&str>)?;
-    let lab = Lab::new("bench")?;
-    let node = lab.node(Cni::Bridge { br_netfilter: false }, 1)?;
-    let pods = Pods { first: node.pod("first")?, second: node.pod("second")?, free: node.pod("free")? };
-    node.run(|| measure(&pods))
+use crate::place::{PINS, Place};
+use crate::traffic::Effort;
+
+/// What the datapath costs.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench datapath")]
+struct Arguments {
+    /// Fewer rounds and sizes: for a first impression
+    #[arg(long)]
+    quick: bool,
+    /// Only one half
+    #[arg(long)]
+    only: Option<Half>,
+    /// What to print; both forms hold the same figures
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+    /// The BPF object, as `cargo xtask bpf` builds it
+    #[arg(long, env = "POLDER_BPF_OBJECT")]
+    bpf_object: PathBuf,
+    /// Where datapath.json and datapath.svg are written
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench"))]
+    folder: PathBuf,
+    /// Cargo says this to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-fn measure(pods: &Pods) -> Result<()> {
-    let object = PathBuf::from(std::env::var("POLDER_BPF_OBJECT").unwrap_or_else(|_| "../target/bpf/bpfel-unknown-none/release/polder".into()));
-    let root = PathBuf::from("/sys/fs/bpf/polder");
-    let mut dataplane = Dataplane::open(&Options { bpffs: root.clone(), object: Some(object.clone()), sizes: Sizes::default(), ..Options::default() })?;
-    let maps = std::fs::read_dir(&root)?.filter_map(Result::ok).map(|e| e.path()).find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('v'))).context("no maps")?;
-    let mut programs = Programs::load(&object, &maps)?;
-    let mut settings = dataplane.settings()?;
-    settings.flow_share = 1 << 18;
-    settings.events = u32::MAX;
-    dataplane.configure(&settings)?;
-    let all = [&pods.first, &pods.second, &pods.free];
-    let addressed: Vec<(PodKey, [IpAddr; 2])> = [&pods.first, &pods.second].map(|p| (key(p), [p.ipv4().into(), p.ipv6().into()])).to_vec();
-    let mut before = Tables::default();
-    let mut results: BTreeMap<(Policy2, String, usize), Vec<u32>> = BTreeMap::new();
-    let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(3);
-    for _ in 0..rounds {
-        for identities in [10] {
-            for rules in [100] {
-                let policy = Policy { identities, rules };
-                let interfaces: Vec<u32> = all.iter().map(|p| p.host_interface_index()).collect::<Result<_>>()?;
-                dataplane.remove(&interfaces)?;
-                for pod in all {
-                    dataplane.bind(&key(pod), &PodInterface { interface: pod.host_interface_index()?, mac: pod.mac().0, ipv4: Some(pod.ipv4()), ipv6: Some(pod.ipv6()), link_local: None })?;
-                }
-                let tables = policy.tables(&addressed, &key(&pods.free));
-                let steps = plan_between(&before, &tables, dataplane.generation()).expect("plan");
-                let t = std::time::Instant::now();
-                dataplane.perform(&steps)?;
-                eprintln!("{identities} {rules}: {} steps {:?}", steps.len(), t.elapsed());
-                before = tables;
-                let mut cases = cases::all(&programs, pods, &policy, Family::V4)?;
-                cases.extend(cases::all(&programs, pods, &policy, Family::V6)?);
-                for turn in 0..40_u16 {
-                    for case in &mut cases {
-                        let (program, times) = match case.repeated {
-                            Repeated::Same => (programs.plain(case.entry), 500),
-                            Repeated::Anew => {
-                                let at = if case.family == Family::V4 { 34 } else { 54 };
-                                case.packet.frame[at..at + 2].copy_from_slice(&(turn * 400 + 1).to_ne_bytes());
-                                (programs.turning(case.entry, case.family), std::env::var("BURST").ok().and_then(|r| r.parse().ok()).unwrap_or(400))
-                            }
-                        };
-                        let run = test_run::run(program, &case.packet, times)?;
-                        ensure!(run.returned == case.returns, "{} {}", case.name, run.returned);
-                        results.entry((Policy2(identities, rules), case.name.into(), case.family as usize)).or_default().push(run.nanoseconds);
-                        programs.drain();
-                    }
-                }
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Half {
+    /// Nanoseconds a packet
+    Packets,
+    /// Real traffic
+    Traffic,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Tables
+    Table,
+    /// JSON
+    Json,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let object = fs::canonicalize(&arguments.bpf_object)
+        .with_context(|| format!("BPF object {}: build it with `cargo xtask bpf`", arguments.bpf_object.display()))?;
+    place::private_pins()?;
+    let lab = Lab::new("bench")?;
+    let place = Place { lab: &lab, object: &object, pins: Path::new(PINS) };
+    let wanted = |half| arguments.only.is_none_or(|only| only == half);
+    let figures = match wanted(Half::Packets) {
+        true => packets::measure(&place, if arguments.quick { 1 } else { 5 })?,
+        false => packets::Figures::new(),
+    };
+    let subjects = match (wanted(Half::Traffic), arguments.quick) {
+        (false, _) => Vec::new(),
+        (true, true) => traffic::measure(&place, &[traffic::RULES[0], traffic::RULES[2]], QUICK)?,
+        (true, false) => traffic::measure(&place, &traffic::RULES, THOROUGH)?,
+    };
+    let json = serde_json::to_string_pretty(&report::json(&figures, &subjects))? + "\n";
+    let written = |name, text: &str| {
+        let path = arguments.folder.join(name);
+        fs::create_dir_all(&arguments.folder)
+            .and_then(|()| fs::write(&path, text))
+            .with_context(|| format!("{}: cannot write it", path.display()))
+    };
+    written("datapath.json", &json)?;
+    written("datapath.svg", &plot::svg(&report::charts(&figures, &subjects)))?;
+    match arguments.output {
+        Output::Json => print!("{json}"),
+        Output::Table => {
+            if !figures.is_empty() {
+                println!("{}\n", report::packets(&figures));
             }
-        }
-    }
-    eprintln!("{:?}", dataplane.tallies()?);
-    println!("{:>8} {:>6} {:<34} | v4 min med ratio | v6 min med ratio", "ident", "rules", "case");
-    let names = ["empty program", "established, ingress", "established, egress", "same node, from pod", "same node, to pod", "SYN allowed, entry made", "SYN allowed, entry made, egress", "SYN allowed, re-judged", "SYN denied, each an event", "SYN denied, same again", "no policy, ingress", "no policy, egress"];
-    for name in names {
-        for identities in [10] {
-            for rules in [100] {
-                print!("{identities:>8} {rules:>6} {name:<34}");
-                for family in 0..2 {
-                    let get = |name: &str| { let v = results.get_mut(&(Policy2(identities, rules), name.into(), family)).map(|v| { v.sort_unstable(); (v[0], v[v.len() / 2]) }); v.unwrap() };
-                    let mut get = get;
-                    let (min, med) = get(name);
-                    let (e, _) = get("empty program");
-                    print!(" | {min:>5} {med:>5} {:>5.1}", f64::from(min) / f64::from(e));
-                }
-                println!();
+            if !subjects.is_empty() {
+                println!("{}\n", report::traffic(&subjects));
             }
+            println!("written: datapath.json and datapath.svg in {}", arguments.folder.display());
         }
     }
     Ok(())
 }
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
-struct Policy2(u32, u32);
+
+/// So long that a scheduler's turn is averaged out within a round, and so short that rounds are many.
+const THOROUGH: Effort =
+    Effort { rounds: 15, streaming: Duration::from_millis(200), exchanges: 3_000, connections: 300 };
+const QUICK: Effort = Effort { rounds: 5, streaming: Duration::from_millis(150), exchanges: 2_000, connections: 200 };

@@ -12,7 +12,9 @@
 mod expected;
 pub mod manifest;
 mod polder;
+mod scene;
 mod scratch;
 
 pub use expected::{End, Expected, denied_at};
 pub use polder::{Polder, counted_since};
+pub use scene::Scene;

@@ -29,7 +29,11 @@ pub(crate) const INDEX: u16 = 1;
 
 pub(crate) fn number(name: &str, otherwise: usize) -> usize {
     let text = std::env::var(name).unwrap_or_default();
-    if text.is_empty() { otherwise } else { text.parse().unwrap_or_else(|_| panic!("{name}=`{text}` is no number")) }
+    if text.is_empty() {
+        otherwise
+    } else {
+        text.parse().unwrap_or_else(|_| panic!("{name}=`{text}` is no number"))
+    }
 }
 
 /// A kernel with the tables of one world after another.
@@ -41,6 +45,8 @@ pub(crate) struct Bed {
     pub(crate) dice: Dice,
     pub(crate) seed: u64,
     pub(crate) packets: usize,
+    /// Variants that passed a pod's policy, and were found to deserve it.
+    pub(crate) deserved: usize,
     /// Drops of which there must be a reason.
     pub(crate) drops: u64,
 }
@@ -56,7 +62,17 @@ impl Bed {
         kernel.perform(&Step::Commit(generation));
         let image = Image::of(&tables, generation);
         let runner = TestRunner::new_with_rng(Config::default(), rng);
-        Self { kernel, tables, image, runner, dice: Dice(seed | 1 << 40), seed, packets: 0, drops: 0 }
+        Self {
+            kernel,
+            tables,
+            image,
+            runner,
+            dice: Dice(seed | 1 << 40),
+            seed,
+            packets: 0,
+            deserved: 0,
+            drops: 0,
+        }
     }
 
     pub(crate) fn world(&mut self) -> World {
@@ -91,7 +107,9 @@ impl Bed {
     }
 
     pub(crate) fn passes(&mut self, hook: Hook, frame: &[u8], mark: Mark) -> bool {
-        let Some(passed) = self.kernel.passes(hook, frame, mark.put(0, Mark::DEFAULT_SHIFT)) else { return false };
+        let Some(passed) = self.kernel.passes(hook, frame, mark.put(0, Mark::DEFAULT_SHIFT)) else {
+            return false;
+        };
         self.packets += 1;
         self.drops += u64::from(!passed);
         passed
@@ -116,7 +134,9 @@ pub(crate) struct Own {
 impl Own {
     pub(crate) fn of(cluster: &Cluster, pod: &PodKey) -> Self {
         let all = cluster.pods.get(pod).map(|pod| pod.addresses.clone()).unwrap_or_default();
-        let first = |four: bool| all.iter().copied().find(|address| address.is_ipv4() == four && !address.is_unspecified());
+        let first = |four: bool| {
+            all.iter().copied().find(|address| address.is_ipv4() == four && !address.is_unspecified())
+        };
         Self { four: first(true), six: first(false), all }
     }
 
@@ -179,7 +199,6 @@ pub(crate) fn is_free(bed: &Bed, probe: &Packet) -> bool {
     let endpoint = bed.tables.endpoints.get(&probe.pod).copied().unwrap_or_default();
     Direction::ALL.into_iter().all(|direction| endpoint.rule_set(direction).is_none())
 }
-
 
 /// The mark of a packet that comes from outside, or from a pod that was not met yet.
 pub(crate) fn mark_outside(hook: Hook) -> Mark {

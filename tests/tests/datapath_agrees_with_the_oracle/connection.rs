@@ -33,10 +33,14 @@ pub(crate) fn lived(
         oracle::judge(policies, &world.cluster, packet) == Answer::Allow
     };
     // What the other end may begin, from the port that was asked to the one that asked.
-    let opposite =
-        Packet { direction: other(probe.direction), protocol: Protocol::Transport(Transport::Tcp, CLIENT), ..probe.clone() };
+    let opposite = Packet {
+        direction: other(probe.direction),
+        protocol: Protocol::Transport(Transport::Tcp, CLIENT),
+        ..probe.clone()
+    };
     let seed = bed.seed;
-    let about = |what: &str| format!("seed {seed}: {what}: {probe:?} in {world:?}, from {before:?} to {after:?}");
+    let about =
+        |what: &str| format!("seed {seed}: {what}: {probe:?} in {world:?}, from {before:?} to {after:?}");
 
     bed.install(&world.cluster, before);
     bed.bind(&probe.pod, &own);
@@ -56,11 +60,25 @@ pub(crate) fn lived(
     bed.bind(&probe.pod, &own);
     let stays = judge(after, probe);
     let expected = if was_free { judge(after, &opposite) } else { stays };
-    assert_eq!(bed.passes(back, &answers(ACK), mark_outside(back)), expected, "{}", about("data of the server after the change"));
-    assert_eq!(bed.passes(there, &says(ACK), mark_outside(there)), stays, "{}", about("data of the client after the change"));
+    assert_eq!(
+        bed.passes(back, &answers(ACK), mark_outside(back)),
+        expected,
+        "{}",
+        about("data of the server after the change")
+    );
+    assert_eq!(
+        bed.passes(there, &says(ACK), mark_outside(there)),
+        stays,
+        "{}",
+        about("data of the client after the change")
+    );
     let known = !was_free || port < 32_768;
     if stays && known {
-        assert!(bed.passes(back, &answers(ACK), mark_outside(back)), "{}", about("data of the server after that"));
+        assert!(
+            bed.passes(back, &answers(ACK), mark_outside(back)),
+            "{}",
+            about("data of the server after that")
+        );
     }
     bed.kernel.forget();
     !stays

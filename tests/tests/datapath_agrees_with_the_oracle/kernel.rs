@@ -143,8 +143,12 @@ impl Kernel {
             Step::SetPrefix(prefix, halves) => {
                 let length = u32::from(prefix.prefix_len());
                 match address(prefix.network()) {
-                    Address::V4(bytes) => self.prefixes4.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap(),
-                    Address::V6(bytes) => self.prefixes6.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap(),
+                    Address::V4(bytes) => {
+                        self.prefixes4.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap()
+                    }
+                    Address::V6(bytes) => {
+                        self.prefixes6.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap()
+                    }
                 }
             }
             Step::RemovePrefix(prefix) => self.remove_prefix(prefix),

@@ -1,5 +1,8 @@
 //! Values of `datapath`, as they lie in memory.
-#![expect(unsafe_code, reason = "aya takes keys and values as plain bytes, and it is the caller who says that they are")]
+#![expect(
+    unsafe_code,
+    reason = "aya takes keys and values as plain bytes, and it is the caller who says that they are"
+)]
 
 use datapath::abi::{Halves, Identity, PortAtom, RuleKey, RuleRow};
 use datapath::event::{Count, CounterKey};

@@ -26,7 +26,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         return files::run(root);
     }
     if !process::is_root() {
-        println!("-- Network namespaces and BPF need root: showing polctl on files instead (`sudo cargo xtask demo` for more)");
+        println!(
+            "-- Network namespaces and BPF need root: showing polctl on files instead (`sudo cargo xtask demo` for more)"
+        );
         return files::run(root);
     }
     node::run(root, options.keep)

@@ -43,7 +43,9 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
         .map(|(name, last)| node.pod_at(name, [10, 244, 1, *last].into()))
         .collect::<Result<Vec<Pod>>>()?;
     let servers = servers(&pods)?;
-    say("1. A node with a bridge, as a CNI makes it, and four pods with real servers. Nothing enforces anything:");
+    say(
+        "1. A node with a bridge, as a CNI makes it, and four pods with real servers. Nothing enforces anything:",
+    );
     let before = matrix(&pods)?;
     println!("{before}");
     ensure!(before.all_connected(), "without policy every pod reaches every other one");
@@ -106,9 +108,8 @@ fn check(matrix: &Matrix) -> Result<()> {
     let wrong = matrix.differences(|from, to, probe| {
         let http = matches!(probe, Probe::Tcp(_, HTTP));
         let postgres = matches!(probe, Probe::Tcp(_, POSTGRES));
-        let allowed = from == to
-            || from == "client" && to == "api" && http
-            || from == "api" && to == "db" && postgres;
+        let allowed =
+            from == to || from == "client" && to == "api" && http || from == "api" && to == "db" && postgres;
         if allowed { Outcome::Connected } else { Outcome::TimedOut }
     });
     if wrong.is_empty() {
@@ -169,7 +170,14 @@ struct Tools {
 impl Tools {
     fn build(root: &Path) -> Result<Self> {
         let object = bpf::build(root)?;
-        process::run(process::cargo(root).args(["build", "--quiet", "--package", "agent", "--package", "polctl"]))?;
+        process::run(process::cargo(root).args([
+            "build",
+            "--quiet",
+            "--package",
+            "agent",
+            "--package",
+            "polctl",
+        ]))?;
         let folder = root.join("target/debug");
         Ok(Self { agent: folder.join("polder-agent"), polctl: folder.join("polctl"), object })
     }

@@ -76,6 +76,11 @@ pub(super) fn pinned(path: &Path) -> io::Result<Option<OwnedFd>> {
 /// Runs a classifier once on a frame (`BPF_PROG_TEST_RUN`) and gives what it returns. The frame seems to be at the
 /// loopback device of the calling thread's network namespace.
 pub(super) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
+    run_into(program, frame, &mut [])
+}
+
+/// The same; what becomes of the frame is written to `out`, which must be as long or empty.
+pub(super) fn run_into(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8]) -> io::Result<u32> {
     let mut test = TestRun {
         program: number(program),
         size_in: size(frame.len())?,
@@ -83,7 +88,12 @@ pub(super) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
         repeat: 1,
         ..TestRun::default()
     };
-    // SAFETY: the kernel reads `size_in` bytes from `data_in`, and writes none as `data_out` is null.
+    if !out.is_empty() {
+        test.size_out = size(out.len())?;
+        test.data_out = out.as_mut_ptr() as u64;
+    }
+    // SAFETY: the kernel reads `size_in` bytes from `data_in`, and writes at most `size_out` to `data_out`, or none where
+    // that is null.
     unsafe { call(PROG_TEST_RUN, &mut test) }?;
     Ok(test.returned)
 }
