@@ -144,20 +144,20 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
         }
         open = match reply {
             Ok(reply) => out.reply(&reply)?,
-            Err(error) if args.follow => return Err(gone(socket).context(error.to_string())),
+            Err(error) if args.follow => return Err(gone(socket, &error.to_string())),
             Err(error) => return Err(agent::failure(socket, &error)),
         };
     }
     out.end()?;
     if args.follow {
-        return Err(gone(socket));
+        return Err(gone(socket, "it has ended"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn gone(socket: &Path) -> anyhow::Error {
+fn gone(socket: &Path, why: &str) -> anyhow::Error {
     let path = socket.display().to_string();
-    anyhow::anyhow!("the agent at {} is gone; flows after this are not seen", clean(&path))
+    anyhow::anyhow!("the agent at {} is gone ({}); flows after this are not seen", clean(&path), clean(why))
 }
 
 /// Ctrl-C is how following ends, and no failure.

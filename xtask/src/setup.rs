@@ -12,6 +12,9 @@ use crate::{kernel_matrix, process};
 const BPF_LINKER: &str = "0.13.0";
 const CARGO_DENY: &str = "0.20.2";
 
+/// What tests and benchmarks run inside network namespaces.
+const NETFILTER: [&str; 4] = ["nft", "iptables", "iptables-restore", "ipset"];
+
 /// Something the tests need.
 struct Need {
     name: &'static str,
@@ -22,7 +25,7 @@ struct Need {
     by_hand: &'static str,
 }
 
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 5] = [
     Need {
         name: "a compiler for BPF",
         why: "builds bpf/ for the kernel",
@@ -52,6 +55,13 @@ const NEEDS: [Need; 4] = [
         is_there: emulator_works,
         install: |_| apt_install(&["qemu-system-x86", "xz-utils"]),
         by_hand: "install qemu for x86_64, and xz",
+    },
+    Need {
+        name: "netfilter's set of tools",
+        why: "writes the rules that nodes have in tests, and that `cargo xtask bench datapath` measures beside Polder's",
+        is_there: || NETFILTER.iter().all(|program| process::find(program).is_some()),
+        install: |_| apt_install(&["nftables", "iptables", "ipset"]),
+        by_hand: "install nft, iptables and ipset",
     },
 ];
 

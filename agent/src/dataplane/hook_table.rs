@@ -92,14 +92,16 @@ impl Table {
 
     /// Attaches the programs of a role to an interface. What is there already stays.
     pub(super) fn attach(&mut self, interface: u32, role: Role, programs: &Programs) -> Result<(), Error> {
+        // All that can be attached is, whatever fails: half closed is better than open.
+        let mut first = Ok(());
         for hook in role.hooks() {
             let place = Place { interface, hook: *hook };
             if !self.attached.contains_key(&place) {
-                self.attach_at(place, programs)?;
+                let attached = self.attach_at(place, programs).and_then(|()| self.check(place, programs));
+                first = first.and(attached);
             }
-            self.check(place)?;
         }
-        Ok(())
+        first
     }
 
     fn attach_at(&mut self, place: Place, programs: &Programs) -> Result<(), Error> {
@@ -271,7 +273,7 @@ impl Table {
             }
             (Some(Attached::Off(_)) | None, _) => Ok(()),
         }?;
-        self.check(place)
+        self.check(place, programs)
     }
 
     /// A second link with a second program, first on the hook; only then the one before goes.
@@ -309,7 +311,7 @@ impl Table {
 
     /// Whether the program that is really attached drops a packet of an interface that it knows nothing of. (To a test run
     /// all packets are of loopback, which has never a row.)
-    fn check(&self, place: Place) -> Result<(), Error> {
+    fn check(&self, place: Place, programs: &Programs) -> Result<(), Error> {
         if !matches!(place.hook, Hook::FromPod | Hook::ToPod) {
             return Ok(());
         }
@@ -323,8 +325,10 @@ impl Table {
             }
             _ => return Ok(()),
         };
-        let program = sys::program(id).map_err(failed())?;
-        match sys::run(program.as_fd(), &FRAME).map_err(failed())? {
+        let Some(program) = programs.by_id(place.hook, id) else {
+            return Err(failed()(io::Error::other(format!("the program attached there has the id {id}, which is none of ours"))));
+        };
+        match sys::run(program.fd(), &FRAME).map_err(failed())? {
             DROP => Ok(()),
             returned => Err(Error::Open { place, returned }),
         }

@@ -121,7 +121,13 @@ impl Programs {
 
     /// Whether a program is one of ours for this hook.
     pub(super) fn is_ours(&self, hook: Hook, id: u32) -> bool {
-        self.hook(hook).id == id || self.seconds.get(&hook).is_some_and(|second| second.id == id)
+        self.by_id(hook, id).is_some()
+    }
+
+    /// Our program of this hook with this id. (To open any program by its id takes `CAP_SYS_ADMIN`.)
+    pub(super) fn by_id(&self, hook: Hook, id: u32) -> Option<&Program> {
+        let ours = std::iter::once(self.hook(hook)).chain(self.seconds.get(&hook));
+        ours.into_iter().find(|program| program.id == id)
     }
 }
 

@@ -16,15 +16,14 @@ pub(super) fn text(status: &Status, wide: bool) -> String {
         out.push_str(&devices(status));
         out.push_str(&kernel(status));
         out.push('\n');
-        out.push_str(&match &status.reconcile {
-            Some(last) => format!(
-                "kernel compared with intent at {:.3}: {}, {} put right\n",
-                last.when,
-                number(last.found, "difference"),
-                last.repaired
-            ),
-            None => "kernel not compared with intent yet\n".to_owned(),
-        });
+        match &status.reconcile {
+            Some(last) => {
+                let (when, found) = (last.when, number(last.found, "difference"));
+                let text = format_args!("{when:.3}: {found}, {} put right", last.repaired);
+                put(&mut out, format_args!("kernel compared with intent at {text}\n"));
+            }
+            None => out.push_str("kernel not compared with intent yet\n"),
+        }
     }
     out
 }

@@ -85,7 +85,9 @@ impl Kind {
     const fn entry(self) -> Entry {
         match self {
             Self::Empty => Entry::Empty,
-            Self::EstablishedEgress | Self::SameNodeFromPod | Self::NewEgress | Self::FreeEgress => Entry::FromPod,
+            Self::EstablishedEgress | Self::SameNodeFromPod | Self::NewEgress | Self::FreeEgress => {
+                Entry::FromPod
+            }
             _ => Entry::ToPod,
         }
     }
@@ -140,7 +142,13 @@ impl Case {
 
 /// All cases of a family, with their flows made.
 pub(crate) fn all(programs: &Programs, pods: &Pods, policy: Policy, family: Family) -> Result<Vec<Case>> {
-    let scene = Scene { programs, pods, family, peer: peer(policy.allowed_peer(), family), port: policy.allowed_port() };
+    let scene = Scene {
+        programs,
+        pods,
+        family,
+        peer: peer(policy.allowed_peer(), family),
+        port: policy.allowed_port(),
+    };
     Kind::ALL.into_iter().map(|kind| Ok(Case { kind, family, packet: scene.packet_of(kind)? })).collect()
 }
 
@@ -207,7 +215,11 @@ impl<'a> Scene<'a> {
     }
 
     fn outside(&self, port: u16) -> End<'a> {
-        End { address: SocketAddr::new(self.peer, port), mac: self.pods.first.node().gateway_mac(), pod: None }
+        End {
+            address: SocketAddr::new(self.peer, port),
+            mac: self.pods.first.node().gateway_mac(),
+            pod: None,
+        }
     }
 
     fn end(&self, pod: &'a Pod, port: u16) -> End<'a> {
@@ -216,7 +228,8 @@ impl<'a> Scene<'a> {
 
     /// The three packets that open a connection, through all hooks on their way.
     fn connect(&self, (client, server): (End<'_>, End<'_>)) -> Result<()> {
-        let opening = [(client, server, raw::SYN), (server, client, raw::SYN | raw::ACK), (client, server, raw::ACK)];
+        let opening =
+            [(client, server, raw::SYN), (server, client, raw::SYN | raw::ACK), (client, server, raw::ACK)];
         for (from, to, flags) in opening {
             let mut mark = from_outside();
             if from.pod.is_some() {
@@ -232,7 +245,11 @@ impl<'a> Scene<'a> {
     /// Runs a packet once; gives its mark behind the hook.
     fn pass(&self, entry: Entry, packet: &Packet) -> Result<u32> {
         let run = test_run::run(self.programs.plain(entry), packet, 1).context("BPF_PROG_TEST_RUN")?;
-        ensure!(run.returned == PASS, "{entry:?}: the program returned {} where {PASS} is right", run.returned);
+        ensure!(
+            run.returned == PASS,
+            "{entry:?}: the program returned {} where {PASS} is right",
+            run.returned
+        );
         Ok(run.mark)
     }
 }

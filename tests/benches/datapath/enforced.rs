@@ -28,7 +28,8 @@ impl Enforced {
     /// Loads programs and makes maps; the pods are on hold until [`Self::change`]. To be called, as everything here, in
     /// the node's namespace.
     pub(crate) fn open(pins: &Path, object: &Path, pods: &[&Pod]) -> Result<Self> {
-        let options = Options { bpffs: pins.to_owned(), object: Some(object.to_owned()), ..Options::default() };
+        let options =
+            Options { bpffs: pins.to_owned(), object: Some(object.to_owned()), ..Options::default() };
         let dataplane = Dataplane::open(&options)?;
         let pods = pods.iter().map(|pod| Ok((key(pod), port(pod)?))).collect::<Result<_>>()?;
         let mut enforced = Self { dataplane, pods, tables: Tables::default(), maps: set_of_maps(pins)? };
@@ -92,5 +93,6 @@ fn set_of_maps(pins: &Path) -> Result<PathBuf> {
         let path = entry.ok()?.path();
         path.file_name()?.to_str()?.starts_with('v').then_some(path)
     });
-    sets.next().with_context(|| format!("{}: holds no set of maps, whose name would begin with `v`", pins.display()))
+    sets.next()
+        .with_context(|| format!("{}: holds no set of maps, whose name would begin with `v`", pins.display()))
 }

@@ -75,15 +75,21 @@ enum Output {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let object = fs::canonicalize(&arguments.bpf_object)
-        .with_context(|| format!("BPF object {}: build it with `cargo xtask bpf`", arguments.bpf_object.display()))?;
+    let folder = &arguments.folder;
+    let folder = fs::create_dir_all(folder)
+        .and_then(|()| fs::canonicalize(folder))
+        .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
+    let object = fs::canonicalize(&arguments.bpf_object).with_context(|| {
+        format!("BPF object {}: build it with `cargo xtask bpf`", arguments.bpf_object.display())
+    })?;
     place::private_pins()?;
     let lab = Lab::new("bench")?;
     let place = Place { lab: &lab, object: &object, pins: Path::new(PINS) };
     let wanted = |half| arguments.only.is_none_or(|only| only == half);
-    let figures = match wanted(Half::Packets) {
-        true => packets::measure(&place, if arguments.quick { 1 } else { 5 })?,
-        false => packets::Figures::new(),
+    let figures = if wanted(Half::Packets) {
+        packets::measure(&place, if arguments.quick { 1 } else { 5 })?
+    } else {
+        packets::Figures::new()
     };
     let subjects = match (wanted(Half::Traffic), arguments.quick) {
         (false, _) => Vec::new(),
@@ -92,10 +98,8 @@ fn main() -> Result<()> {
     };
     let json = serde_json::to_string_pretty(&report::json(&figures, &subjects))? + "\n";
     let written = |name, text: &str| {
-        let path = arguments.folder.join(name);
-        fs::create_dir_all(&arguments.folder)
-            .and_then(|()| fs::write(&path, text))
-            .with_context(|| format!("{}: cannot write it", path.display()))
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("{}: cannot write it", path.display()))
     };
     written("datapath.json", &json)?;
     written("datapath.svg", &plot::svg(&report::charts(&figures, &subjects)))?;
@@ -108,7 +112,7 @@ fn main() -> Result<()> {
             if !subjects.is_empty() {
                 println!("{}\n", report::traffic(&subjects));
             }
-            println!("written: datapath.json and datapath.svg in {}", arguments.folder.display());
+            println!("written: datapath.json and datapath.svg in {}", folder.display());
         }
     }
     Ok(())
@@ -117,4 +121,5 @@ fn main() -> Result<()> {
 /// So long that a scheduler's turn is averaged out within a round, and so short that rounds are many.
 const THOROUGH: Effort =
     Effort { rounds: 15, streaming: Duration::from_millis(200), exchanges: 3_000, connections: 300 };
-const QUICK: Effort = Effort { rounds: 5, streaming: Duration::from_millis(150), exchanges: 2_000, connections: 200 };
+const QUICK: Effort =
+    Effort { rounds: 5, streaming: Duration::from_millis(150), exchanges: 2_000, connections: 200 };

@@ -35,7 +35,11 @@ pub(crate) fn measure(place: &Place<'_>, rounds: usize) -> Result<Figures> {
     let pods = Pods { first: node.pod("first")?, second: node.pod("second")?, free: node.pod("free")? };
     // One thread for all: maps and programs are looked at in the namespace of the node.
     node.run(|| {
-        let mut enforced = Enforced::open(&place.pins.join("packets"), place.object, &[&pods.first, &pods.second, &pods.free])?;
+        let mut enforced = Enforced::open(
+            &place.pins.join("packets"),
+            place.object,
+            &[&pods.first, &pods.second, &pods.free],
+        )?;
         enforced.configure(|settings| {
             // What holds back floods would otherwise hold back the measurement.
             settings.flow_share = u32::MAX;

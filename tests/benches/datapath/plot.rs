@@ -38,7 +38,12 @@ pub(crate) fn svg(charts: &[Chart]) -> String {
 
 /// Draws one and gives where the next begins.
 fn draw(chart: &Chart, top: f64, to: &mut String) -> f64 {
-    let most = chart.bars.iter().map(|bar| bar.value).filter(|value| value.is_finite()).fold(f64::MIN_POSITIVE, f64::max);
+    let most = chart
+        .bars
+        .iter()
+        .map(|bar| bar.value)
+        .filter(|value| value.is_finite())
+        .fold(f64::MIN_POSITIVE, f64::max);
     let mut y = top + LINE;
     let _ = writeln!(to, "<text x=\"10\" y=\"{y}\" font-weight=\"bold\">{}</text>", escape(&chart.title));
     for bar in &chart.bars {

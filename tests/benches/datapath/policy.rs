@@ -49,7 +49,10 @@ impl Policy {
         rule % self.identities
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a thousand ports at most: 10,000 rules about 10 identities")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a thousand ports at most: 10,000 rules about 10 identities"
+    )]
     const fn port(self, rule: u32) -> u16 {
         FIRST_PORT + (rule / self.identities) as u16
     }
@@ -98,7 +101,7 @@ impl Policy {
         for pod in pods {
             let _ = write!(allowed, "{} . {}, ", pod.ipv4(), self.allowed_port());
         }
-        let ours: String = pods.iter().map(|pod| format!("{}, ", pod.ipv4())).collect();
+        let ours = pods.iter().map(|pod| pod.ipv4().to_string()).collect::<Vec<_>>().join(", ");
         format!(
             "table ip bench {{
                 set allowed {{

@@ -43,7 +43,8 @@ impl Programs {
         for name in &names {
             loader.map_pin_path(name.as_str(), maps.join(name));
         }
-        let mut ebpf = loader.load_file(object).with_context(|| format!("{}: cannot be loaded", object.display()))?;
+        let mut ebpf =
+            loader.load_file(object).with_context(|| format!("{}: cannot be loaded", object.display()))?;
         let hooks = [hook(&mut ebpf, "polder_from_pod")?, hook(&mut ebpf, "polder_to_pod")?];
         let events = ebpf.take_map("events").context("the object has no map `events`")?;
         let jumps = [jump(&hooks[0])?, jump(&hooks[1])?];
@@ -102,7 +103,8 @@ fn pins(maps: &Path) -> Result<Vec<String>> {
 
 fn hook(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd> {
     let program = ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?;
-    let program: &mut SchedClassifier = program.try_into().with_context(|| format!("{name} is no classifier"))?;
+    let program: &mut SchedClassifier =
+        program.try_into().with_context(|| format!("{name} is no classifier"))?;
     program.load().with_context(|| format!("{name}: the kernel refuses it"))?;
     Ok(program.fd()?.try_clone()?)
 }
@@ -137,11 +139,11 @@ fn turning(jump: &Jump, family: Family) -> Result<OwnedFd> {
         instruction(0x07, 5, 0, 0, 1),                   // r5 += 1
         instruction(0x6b, 2, 5, port, 0),                // the port = r5
         instruction(0xbf, 1, 6, 0, 0),                   // r1 = context
-        instruction(0x18, 2, 1, 0, jump.number),               // r2 = the table, in two halves
+        instruction(0x18, 2, 1, 0, jump.number),         // r2 = the table, in two halves
         instruction(0x00, 0, 0, 0, 0),
-        instruction(0xb7, 3, 0, 0, 0),                   // r3 = 0
-        instruction(0x85, 0, 0, 0, 12),                  // jump: bpf_tail_call
-        instruction(0xb7, 0, 0, 0, FAILED),              // not reached
+        instruction(0xb7, 3, 0, 0, 0),      // r3 = 0
+        instruction(0x85, 0, 0, 0, 12),     // jump: bpf_tail_call
+        instruction(0xb7, 0, 0, 0, FAILED), // not reached
         instruction(0x95, 0, 0, 0, 0),
     ];
     test_run::load(&program).context("the program that makes every packet a new flow cannot be loaded")

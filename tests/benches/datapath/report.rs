@@ -20,26 +20,26 @@ struct Line {
 }
 
 /// Aims were set in nanoseconds on a machine whose empty program takes 27.
-const fn aim(nanoseconds: f64) -> Option<f64> {
-    Some(nanoseconds / 27.0)
+const fn aim(nanoseconds: f64) -> f64 {
+    nanoseconds / 27.0
 }
 
 const LINES: [Line; 12] = [
     Line { name: Kind::Empty.name(), hooks: &[Kind::Empty], aim: None },
-    Line { name: Kind::EstablishedIngress.name(), hooks: &[Kind::EstablishedIngress], aim: aim(85.0) },
-    Line { name: Kind::EstablishedEgress.name(), hooks: &[Kind::EstablishedEgress], aim: aim(85.0) },
+    Line { name: Kind::EstablishedIngress.name(), hooks: &[Kind::EstablishedIngress], aim: Some(aim(85.0)) },
+    Line { name: Kind::EstablishedEgress.name(), hooks: &[Kind::EstablishedEgress], aim: Some(aim(85.0)) },
     Line {
         name: "established, same node, both hooks",
         hooks: &[Kind::SameNodeFromPod, Kind::SameNodeToPod],
-        aim: aim(150.0),
+        aim: Some(aim(150.0)),
     },
-    Line { name: Kind::NewIngress.name(), hooks: &[Kind::NewIngress], aim: aim(500.0) },
-    Line { name: Kind::NewEgress.name(), hooks: &[Kind::NewEgress], aim: aim(500.0) },
+    Line { name: Kind::NewIngress.name(), hooks: &[Kind::NewIngress], aim: Some(aim(500.0)) },
+    Line { name: Kind::NewEgress.name(), hooks: &[Kind::NewEgress], aim: Some(aim(500.0)) },
     Line { name: Kind::Rejudged.name(), hooks: &[Kind::Rejudged], aim: None },
-    Line { name: Kind::DeniedEvent.name(), hooks: &[Kind::DeniedEvent], aim: aim(200.0) },
-    Line { name: Kind::DeniedAgain.name(), hooks: &[Kind::DeniedAgain], aim: aim(200.0) },
-    Line { name: Kind::FreeIngress.name(), hooks: &[Kind::FreeIngress], aim: aim(45.0) },
-    Line { name: Kind::FreeEgress.name(), hooks: &[Kind::FreeEgress], aim: aim(45.0) },
+    Line { name: Kind::DeniedEvent.name(), hooks: &[Kind::DeniedEvent], aim: Some(aim(200.0)) },
+    Line { name: Kind::DeniedAgain.name(), hooks: &[Kind::DeniedAgain], aim: Some(aim(200.0)) },
+    Line { name: Kind::FreeIngress.name(), hooks: &[Kind::FreeIngress], aim: Some(aim(45.0)) },
+    Line { name: Kind::FreeEgress.name(), hooks: &[Kind::FreeEgress], aim: Some(aim(45.0)) },
     Line { name: "same node, second hook alone", hooks: &[Kind::SameNodeToPod], aim: None },
 ];
 
@@ -59,7 +59,8 @@ impl Line {
 
     /// How it compares with an empty program that ran in the same moments.
     fn ratio(&self, figures: &Figures, family: Family, policy: Policy) -> f64 {
-        self.cost(figures, family, policy, Series::least) / LINES[0].cost(figures, family, policy, Series::least)
+        self.cost(figures, family, policy, Series::least)
+            / LINES[0].cost(figures, family, policy, Series::least)
     }
 }
 
@@ -72,14 +73,18 @@ pub(crate) fn packets(figures: &Figures) -> String {
     for line in &LINES {
         for family in [Family::V4, Family::V6] {
             let mut row = vec![line.name.to_owned(), version(family).to_owned()];
-            row.extend(policies().map(|policy| format!("{:.0}", line.cost(figures, family, policy, Series::least))));
+            row.extend(
+                policies().map(|policy| format!("{:.0}", line.cost(figures, family, policy, Series::least))),
+            );
             let [small, large] = [SMALLEST, LARGEST].map(|policy| line.ratio(figures, family, policy));
             let aim = line.aim.map_or(String::new(), |aim| format!("{aim:.1}"));
             row.extend([format!("{large:.1}"), aim, format!("{:.2}", large / small)]);
             table.add_row(row);
         }
     }
-    format!("Columns are identities/rules. The last three: at the largest policy; the aim; largest to smallest.\n{table}")
+    format!(
+        "Columns are identities/rules. The last three: at the largest policy; the aim; largest to smallest.\n{table}"
+    )
 }
 
 /// The table of traffic.
@@ -207,7 +212,7 @@ fn ratios(subject: &Subject, all: &[Subject]) -> crate::traffic::Figures {
 /// A table whose first columns are words and whose others are numbers.
 fn table(header: &[String], words: usize) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     for column in table.column_iter_mut().skip(words) {
         column.set_cell_alignment(CellAlignment::Right);
     }

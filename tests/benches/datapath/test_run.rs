@@ -7,7 +7,7 @@ const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
 const SCHED_CLS: u32 = 3;
 
-/// The fields of `struct __sk_buff` that a test run may set (`convert___skb_to_skb` in net/bpf/test_run.c): by word.
+/// The fields of `struct __sk_buff` that a test run may set (`convert___skb_to_skb` in `net/bpf/test_run.c`): by word.
 const MARK: usize = 2;
 const IFINDEX: usize = 10;
 const CONTEXT_WORDS: usize = 48;

@@ -94,7 +94,10 @@ pub(crate) fn measure(place: &Place<'_>, rules: &[u32], effort: Effort) -> Resul
     let mut subjects = vec![Subject::make(place, 2, By::Nobody, 1)?];
     for by in [By::Polder, By::Nftables, By::Ipset] {
         if let Some(missing) = by.tools().iter().find(|tool| !tool_present(tool)) {
-            eprintln!("**** NOT MEASURED: {}: there is no `{missing}`; `cargo xtask setup` installs it ****", by.name());
+            eprintln!(
+                "**** NOT MEASURED: {}: there is no `{missing}`; `cargo xtask setup` installs it ****",
+                by.name()
+            );
             continue;
         }
         for rules in rules {
@@ -105,9 +108,9 @@ pub(crate) fn measure(place: &Place<'_>, rules: &[u32], effort: Effort) -> Resul
     for round in 0..=effort.rounds {
         eprintln!("traffic: round {round} of {}", effort.rounds);
         for subject in &mut subjects {
-            let figures = subject.round(effort).with_context(|| {
-                format!("{} with {} rules", subject.by.name(), subject.policy.rules)
-            })?;
+            let figures = subject
+                .round(effort)
+                .with_context(|| format!("{} with {} rules", subject.by.name(), subject.policy.rules))?;
             if round > 0 {
                 subject.figures = subject.figures.better(figures);
             }
@@ -126,7 +129,8 @@ impl Subject {
         let enforced = match by {
             By::Nobody => None,
             By::Polder => Some(node.run(|| {
-                let mut enforced = Enforced::open(&place.pins.join(format!("traffic-{rules}")), place.object, &pods)?;
+                let mut enforced =
+                    Enforced::open(&place.pins.join(format!("traffic-{rules}")), place.object, &pods)?;
                 enforced.change(policy.tables(&pods, &[]))?;
                 enforced.attach()?;
                 Ok(enforced)

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! `POLDER_PACKETS` says how many packets, `POLDER_SEED` which; each failure names its seed.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod bed;
 mod connection;
+
 #[path = "../../../datapath/tests/hooks/frames.rs"]
 #[expect(
     dead_code,

@@ -16,7 +16,6 @@ pub(super) mod plain;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
-const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
 #[repr(C)]
@@ -44,13 +43,6 @@ struct TestRun {
     data_out: u64,
     repeat: u32,
     duration: u32,
-}
-
-#[repr(C)]
-struct ById {
-    id: u32,
-    next: u32,
-    flags: u32,
 }
 
 /// Pins an object below a bpffs.
@@ -96,12 +88,6 @@ pub(super) fn run_into(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8]) ->
     // that is null.
     unsafe { call(PROG_TEST_RUN, &mut test) }?;
     Ok(test.returned)
-}
-
-/// A loaded program, by its id.
-pub(super) fn program(id: u32) -> io::Result<OwnedFd> {
-    // SAFETY: no pointer is given; the descriptor that comes back is nobody else's.
-    unsafe { call(PROG_GET_FD_BY_ID, &mut ById { id, next: 0, flags: 0 }).map(|fd| owned(fd)) }
 }
 
 /// The id of a program (`struct bpf_prog_info` begins with type and id).
