@@ -111,7 +111,11 @@ impl Answering for Ipv4 {
         const QUOTED: usize = 28;
         const WORDS: usize = 4 + QUOTED / 2;
         const AT: usize = ETHERNET + 20;
-        frame.copy(ETHERNET, answer.get_mut(AT + 8..)?.first_chunk_mut::<QUOTED>()?)?;
+        // The header without its options, for which there is no room, and the ports behind it: what is needed to find the
+        // socket that the error is for.
+        frame.copy(ETHERNET, answer.get_mut(AT + 8..)?.first_chunk_mut::<20>()?)?;
+        answer[AT + 8] = 0x45;
+        frame.copy(usize::from(headers.payload), answer.get_mut(AT + 28..)?.first_chunk_mut::<8>()?)?;
         #[expect(clippy::cast_possible_truncation, reason = "36")]
         Self::header(headers.destination, headers.source, protocol::ICMP, 8 + QUOTED as u16, answer);
         (answer[AT], answer[AT + 1]) = (3, 13);

@@ -2,7 +2,7 @@
 
 use super::fast::{Speaks, established};
 use super::judgement::{
-    Asked, Followed, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, service, settle,
+    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, service, settle,
     tell, unread,
 };
 use super::neighbour::{Linked, arp, is_own_mac};
@@ -161,12 +161,13 @@ where
     if work.headers.icmp.is_of_link() || is_free(&own.endpoint.at(generation)) {
         return from;
     }
-    if work.headers.part == Part::Later && !has_no_ports(&work.headers) {
-        return match followed(kernel, &work.headers, arrival, EGRESS, generation) {
-            Followed::Deferred => arrival.marked(Mark::Deferred(own.index), kernel.settings()),
-            Followed::Yes => from,
-            Followed::No => fault(work, arrival, EGRESS, Fault::Fragment),
-        };
+    if work.headers.part == Part::Later {
+        match followed(kernel, &work.headers, arrival, EGRESS, generation) {
+            Followed::Deferred => return arrival.marked(Mark::Deferred(own.index), kernel.settings()),
+            Followed::Yes => return from,
+            Followed::No if has_no_ports(&work.headers) => {}
+            Followed::No => return fault(work, arrival, EGRESS, Fault::Fragment),
+        }
     }
     if work.headers.icmp == Icmp::Error && answers_what_it_got(kernel, frame, work, own) {
         return from;
@@ -231,7 +232,8 @@ fn tracked<A: Readable, K: Kernel<A>>(
     own: &Interface,
     generation: Generation,
 ) -> Outcome {
-    let known = known(kernel, work);
+    let before = known(kernel, work);
+    let known = before == Known::Yes;
     if known && work.flow.began() != work.sender {
         return reply(kernel, work, arrival, own, generation);
     }
@@ -257,9 +259,9 @@ fn tracked<A: Readable, K: Kernel<A>>(
             return Outcome::stop(act);
         }
     }
-    if known || begins(&work.headers, kernel.now(), kernel.settings().second, Some(own)) {
+    if known || begins(&work.headers, kernel.now(), kernel.settings().second, own) {
         if !known {
-            work.flow = Flow::begun_by(work.sender).owned_by(own.index);
+            begin(work, before, own);
         }
         work.flow = work.flow.deferred(deferred);
         if !settle(kernel, work, own, generation, Speaks::ForSender)

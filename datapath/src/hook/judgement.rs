@@ -6,7 +6,7 @@ use crate::abi::{Direction, Generation, Transport};
 use crate::event::{Report, Subject};
 use crate::family::Family;
 use crate::fault::{Cause, Fault};
-use crate::flow::{End, FlowKey, Fragment, FragmentKey, Side, tcp};
+use crate::flow::{End, Flow, FlowKey, Fragment, FragmentKey, Side, tcp};
 use crate::interface::Interface;
 use crate::lookup::{Origin, Query, judge};
 use crate::packet::{Headers, Icmp, Part, protocol};
@@ -74,18 +74,33 @@ pub(super) fn fault<A: Family>(work: &mut Work<A>, arrival: &Arrival, direction:
     Outcome::drop()
 }
 
-/// Finds the flow of a packet, unless the packet begins one whatever was before; leaves it in `work`.
+/// What is known of a packet's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing.
+    No,
+    /// There is an entry, in `work.flow`, but the packet begins a flow whatever was before, or the entry is over.
+    Before,
+    /// The packet belongs to the flow in `work.flow`.
+    Yes,
+}
+
+/// Finds the flow of a packet.
 #[inline(always)]
-pub(super) fn known<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>) -> bool {
+pub(super) fn known<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>) -> Known {
     (work.key, work.sender) = FlowKey::of(&work.headers);
-    if work.headers.is_syn() {
-        return false;
-    }
-    let Some(flow) = kernel.flow(&work.key) else { return false };
+    let Some(flow) = kernel.flow(&work.key) else { return Known::No };
     work.flow = flow;
     // A question is never an answer, though it has the identifier of one.
     let asks = work.headers.icmp == Icmp::Request && flow.began() != work.sender;
-    !flow.is_over(kernel.now()) && !asks
+    if work.headers.is_syn() || asks || flow.is_over(kernel.now()) { Known::Before } else { Known::Yes }
+}
+
+/// Makes `work.flow` one that the packet's sender begins. An entry that is there stays in the share that it counts in.
+#[inline(always)]
+pub(super) fn begin<A: Family>(work: &mut Work<A>, known: Known, own: &Interface) {
+    let owner = if known == Known::No { own.index } else { work.flow.owner };
+    work.flow = Flow::begun_by(work.sender).owned_by(owner);
 }
 
 /// Writes down that the end of the flow for which a hook speaks is judged now, and that a packet was seen.
@@ -142,7 +157,7 @@ pub(super) fn unread<A: Family, K: Kernel<A>>(
 /// connections are taken up that were there before the flow table was. Datagrams do not say whether they answer; for a
 /// while after an endpoint came under policy, those from ports that servers use are taken for answers.
 #[inline(always)]
-pub(super) fn begins<A: Family>(headers: &Headers<A>, now: u32, second: u32, sender: Option<&Interface>) -> bool {
+pub(super) fn begins<A: Family>(headers: &Headers<A>, now: u32, second: u32, own: &Interface) -> bool {
     const FIRST_EPHEMERAL: u16 = 32_768;
     const ANSWERING_SECONDS: u32 = 60;
     if headers.destination.is_many() {
@@ -157,10 +172,8 @@ pub(super) fn begins<A: Family>(headers: &Headers<A>, now: u32, second: u32, sen
         protocol::ICMP | protocol::ICMPV6 => matches!(headers.icmp, Icmp::Request),
         protocol::UDP | protocol::SCTP => {
             from_client_port
-                || !sender.is_some_and(|own| {
-                    own.was_untracked != 0
-                        && now.wrapping_sub(own.tracked_since) < second.saturating_mul(ANSWERING_SECONDS)
-                })
+                || own.was_untracked == 0
+                || now.wrapping_sub(own.tracked_since) >= second.saturating_mul(ANSWERING_SECONDS)
         }
         _ => true,
     }

@@ -2,13 +2,12 @@
 
 use super::fast::Speaks;
 use super::judgement::{
-    Asked, Followed, fault, followed, has_no_ports, known, permitted, remember, settle, tell, unread,
+    Asked, Followed, Known, begin, fault, followed, has_no_ports, known, permitted, remember, settle, tell, unread,
 };
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::Direction;
 use crate::family::{Ipv4, Ipv6};
 use crate::fault::Fault;
-use crate::flow::Flow;
 use crate::lookup::Origin;
 use crate::mark::Mark;
 use crate::packet::{Frame, Part, Readable, ether_type, protocol};
@@ -95,13 +94,15 @@ fn asked_now<A: Readable, K: Kernel<A>>(kernel: &K, arrival: &Arrival, index: u1
     let generation = kernel.generation();
     // Behind this hook there may be another one, of the device that carries the tunnel.
     let settled = arrival.marked(Mark::From(index), kernel.settings());
-    if work.headers.part == Part::Later && !has_no_ports(&work.headers) {
-        return match followed(kernel, &work.headers, arrival, EGRESS, generation) {
-            Followed::Yes | Followed::Deferred => settled,
-            Followed::No => fault(work, arrival, EGRESS, Fault::Fragment),
-        };
+    if work.headers.part == Part::Later {
+        match followed(kernel, &work.headers, arrival, EGRESS, generation) {
+            Followed::Yes | Followed::Deferred => return settled,
+            Followed::No if has_no_ports(&work.headers) => {}
+            Followed::No => return fault(work, arrival, EGRESS, Fault::Fragment),
+        }
     }
-    let known = known(kernel, work) && work.flow.began() == work.sender;
+    let before = known(kernel, work);
+    let known = before == Known::Yes && work.flow.began() == work.sender;
     if !(known && work.flow.is_judged(work.sender, number, generation)) {
         let (peer, port) = (work.headers.destination, work.headers.destination_port);
         let (direction, origin) = (EGRESS, Origin::Elsewhere);
@@ -112,7 +113,7 @@ fn asked_now<A: Readable, K: Kernel<A>>(kernel: &K, arrival: &Arrival, index: u1
         }
     }
     if !known {
-        work.flow = Flow::begun_by(work.sender).owned_by(pod.index);
+        begin(work, before, pod);
     }
     // Without an entry the next packet is judged in full again: slower, and no less right.
     let _tracked = settle(kernel, work, pod, generation, Speaks::ForSender);

@@ -3,14 +3,14 @@
 use super::fast::{Speaks, established};
 use super::from_pod::is_free;
 use super::judgement::{
-    Asked, Followed, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, settle, tell,
+    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, settle, tell,
     unread,
 };
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint, Generation};
 use crate::family::{Family, Ipv4, Ipv6};
 use crate::fault::Fault;
-use crate::flow::{End, Flow};
+use crate::flow::End;
 use crate::interface::Interface;
 use crate::lookup::Origin;
 use crate::mark::Mark;
@@ -158,11 +158,12 @@ where
     if work.headers.icmp.is_of_link() {
         return of_link(work, arrival, sender);
     }
-    if work.headers.part == Part::Later && !has_no_ports(&work.headers) {
-        return match followed(kernel, &work.headers, arrival, INGRESS, generation) {
-            Followed::Yes | Followed::Deferred => Outcome::pass(arrival.mark),
-            Followed::No => fault(work, arrival, INGRESS, Fault::Fragment),
-        };
+    if work.headers.part == Part::Later {
+        match followed(kernel, &work.headers, arrival, INGRESS, generation) {
+            Followed::Yes | Followed::Deferred => return Outcome::pass(arrival.mark),
+            Followed::No if has_no_ports(&work.headers) => {}
+            Followed::No => return fault(work, arrival, INGRESS, Fault::Fragment),
+        }
     }
     if work.headers.icmp == Icmp::Error && !sender.deferred && is_about_what_it_sent(kernel, frame, work, own) {
         return Outcome::pass(arrival.mark);
@@ -204,12 +205,20 @@ fn tracked<A: Readable, K: Kernel<A>>(
     own: &Interface,
     generation: Generation,
 ) -> Outcome {
-    let known = known(kernel, work);
+    let before = known(kernel, work);
+    let known = before == Known::Yes;
     if known && work.flow.began() != work.sender {
         return answer(kernel, work, arrival, own, generation);
     }
     if !known {
-        work.flow = Flow::begun_by(work.sender).owned_by(own.index);
+        // The sender's hook may have judged this very packet a moment ago.
+        let judged = if before == Known::Before && work.flow.began() == work.sender {
+            (work.flow.end(work.sender), work.flow.index(work.sender))
+        } else {
+            (End::default(), 0)
+        };
+        begin(work, before, own);
+        work.flow = work.flow.judged(work.sender, judged.0, judged.1);
     }
     let Some(sender) = Sender::of(kernel, arrival) else {
         return fault(work, arrival, INGRESS, Fault::Spoofed);
@@ -245,7 +254,7 @@ fn tracked<A: Readable, K: Kernel<A>>(
         return Outcome::stop(act);
     }
     let endpoint = own.endpoint.at(generation);
-    let begins = known || begins(&work.headers, kernel.now(), kernel.settings().second, None);
+    let begins = known || begins(&work.headers, kernel.now(), kernel.settings().second, own);
     if begins && !is_free(&endpoint) {
         work.flow = work.flow.of_node(sender.is_node);
         if !settle(kernel, work, own, generation, Speaks::ForReceiver)
