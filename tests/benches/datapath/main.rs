@@ -118,8 +118,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// So long that a scheduler's turn is averaged out within a round, and so short that rounds are many.
+/// Many short rounds: the machine is then quiet during some of them for everybody.
 const THOROUGH: Effort =
-    Effort { rounds: 15, streaming: Duration::from_millis(200), exchanges: 3_000, connections: 300 };
-const QUICK: Effort =
-    Effort { rounds: 5, streaming: Duration::from_millis(150), exchanges: 2_000, connections: 200 };
+    Effort { rounds: 80, streaming: Duration::from_millis(60), exchanges: 1_000, connections: 100 };
+const QUICK: Effort = Effort { rounds: 25, ..THOROUGH };

