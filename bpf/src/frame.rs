@@ -73,7 +73,10 @@ impl Raw {
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: the kernel hands a program a context that is valid for the whole run. (Volatile: see `Skb::words`.)
         let (data, end) = unsafe {
-            ((&raw const (*self.context).data).read_volatile(), (&raw const (*self.context).data_end).read_volatile())
+            (
+                (&raw const (*self.context).data).read_volatile(),
+                (&raw const (*self.context).data_end).read_volatile(),
+            )
         };
         (data as usize, end as usize)
     }

@@ -304,11 +304,33 @@ macro_rules! stored {
 }
 
 stored!(
-    Ipv4, [u8; 4], V4, ADDRESSES4, PREFIXES4, |found| found.0, 32, LOCALS4, NODES4, FLOWS4, FRAGMENTS4, WORK4,
+    Ipv4,
+    [u8; 4],
+    V4,
+    ADDRESSES4,
+    PREFIXES4,
+    |found| found.0,
+    32,
+    LOCALS4,
+    NODES4,
+    FLOWS4,
+    FRAGMENTS4,
+    WORK4,
     |bytes: &[u8; 16]| Ipv4(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 );
 stored!(
-    Ipv6, [u8; 16], V6, ADDRESSES6, PREFIXES6, |found| *found, 128, LOCALS6, NODES6, FLOWS6, FRAGMENTS6, WORK6,
+    Ipv6,
+    [u8; 16],
+    V6,
+    ADDRESSES6,
+    PREFIXES6,
+    |found| *found,
+    128,
+    LOCALS6,
+    NODES6,
+    FLOWS6,
+    FRAGMENTS6,
+    WORK6,
     Ipv6::from_bytes
 );
 

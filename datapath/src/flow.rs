@@ -245,8 +245,8 @@ impl Flow {
     /// new, or the last one written down was some time ago.
     #[inline(always)]
     pub const fn needs_note(&self, side: Side, tcp_flags: u8, now: u32) -> bool {
-        let news = tcp_flags & (tcp::FIN | tcp::RST) != 0
-            || !self.is_answered() && self.began() as u8 != side as u8;
+        let news =
+            tcp_flags & (tcp::FIN | tcp::RST) != 0 || !self.is_answered() && self.began() as u8 != side as u8;
         news || now.wrapping_sub(self.seen) > self.lifetime >> 5
     }
 

@@ -26,8 +26,8 @@ pub use to_pod::to_pod;
 
 use crate::abi::Direction;
 use crate::event::{Report, Subject};
-use crate::fault::Cause;
 use crate::family::{Family, Ipv4, Ipv6};
+use crate::fault::Cause;
 use crate::flow::{Flow, FlowKey, Fragment, FragmentKey, Side};
 use crate::interface::Interface;
 use crate::lookup::{Maps, Origin};
@@ -257,4 +257,5 @@ fn event_bytes<A: Family>(address: A) -> [u8; 16] {
     }
 }
 
-const _: () = assert!(size_of::<ServiceKey>() == 20 && size_of::<ServiceRow>() == 20 && size_of::<Outcome>() == 8);
+const _: () =
+    assert!(size_of::<ServiceKey>() == 20 && size_of::<ServiceRow>() == 20 && size_of::<Outcome>() == 8);

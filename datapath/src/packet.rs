@@ -121,7 +121,8 @@ impl<A: Family> Headers<A> {
     /// Protocol and destination port, if the protocol has ports.
     #[inline(always)]
     pub fn port(&self) -> Option<(crate::abi::Transport, u16)> {
-        crate::abi::Transport::from_ip_protocol(self.protocol).map(|transport| (transport, self.destination_port))
+        crate::abi::Transport::from_ip_protocol(self.protocol)
+            .map(|transport| (transport, self.destination_port))
     }
 
     pub(crate) fn new(source: A, destination: A, protocol: u8, hops: u8, payload: u16) -> Self {

@@ -57,7 +57,8 @@ fn reset<A: Answering>(headers: &Headers<A>, header: &[u8; 20], answer: &mut [u8
         // Acknowledges all that the segment occupies: its data, SYN and FIN count as one each.
         // By the IP header: short frames are padded on some links.
         let data = headers.left.saturating_sub(u32::from(header[12] >> 4) * 4);
-        let ones = u32::from(headers.tcp_flags & tcp::SYN != 0) + u32::from(headers.tcp_flags & tcp::FIN != 0);
+        let ones =
+            u32::from(headers.tcp_flags & tcp::SYN != 0) + u32::from(headers.tcp_flags & tcp::FIN != 0);
         let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let acknowledged = sequence.wrapping_add(data).wrapping_add(ones).to_be_bytes();
         for index in 0..4 {

@@ -344,7 +344,14 @@ fn f27_groups_and_broadcasts_are_policed_like_other_packets() {
     let hidden = Ethernet::new(scene.attacker.mac(), Mac::BROADCAST).carry(&raw::udp(from, to, b"F27"));
     for method in Method::ALL {
         refused(&scene, &scene.attacker, method, b"F27", &frames, &["ingress rule_denies"]);
-        refused(&scene, &scene.attacker, method, b"F27", &[hidden.clone()], &["ingress rule_denies"]);
+        refused(
+            &scene,
+            &scene.attacker,
+            method,
+            b"F27",
+            std::slice::from_ref(&hidden),
+            &["ingress rule_denies"],
+        );
     }
     let at_free = Sniffer::marked(&scene.free, b"F27").unwrap();
     scene.arrivals(&scene.attacker, Method::Plain, b"F27", &[]).unwrap();

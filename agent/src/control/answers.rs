@@ -97,13 +97,17 @@ impl Control {
 
     /// Every pod's interface, by the pod's name.
     pub(super) fn endpoints(&self) -> Vec<Endpoint> {
-        let pods = self.snapshot.veths.values().filter(|veth| self.roles.get(&veth.interface) == Some(&Role::Pod));
+        let pods =
+            self.snapshot.veths.values().filter(|veth| self.roles.get(&veth.interface) == Some(&Role::Pod));
         let mut endpoints: Vec<Endpoint> = pods
             .map(|veth| {
                 let pod = self.parts.dataplane.pod_at(veth.interface);
                 let tables = pod.and_then(|pod| self.compiler.tables().endpoints.get(pod));
                 let set = |direction| {
-                    tables.map(|endpoint| endpoint.rule_set(direction)).filter(|id| !id.is_none()).map(RuleSetId::get)
+                    tables
+                        .map(|endpoint| endpoint.rule_set(direction))
+                        .filter(|id| !id.is_none())
+                        .map(RuleSetId::get)
                 };
                 let failure = self.failed.get(&veth.interface).or(self.behind.as_ref());
                 let (state, why) = match (failure, self.held.get(&veth.interface), pod) {
@@ -154,7 +158,8 @@ impl Control {
                 };
                 let device = self.snapshot.devices.get(&hook.place.interface);
                 Some(Hook {
-                    interface: device.map_or_else(|| hook.place.interface.to_string(), |device| device.name.clone()),
+                    interface: device
+                        .map_or_else(|| hook.place.interface.to_string(), |device| device.name.clone()),
                     hook: hook.place.hook.name().to_owned(),
                     kind,
                     position: hook.position,
@@ -184,7 +189,8 @@ impl Control {
     }
 
     fn query(&self, question: &Question, pod: &PodKey) -> Query {
-        let own = self.compiler.cluster().pods.get(pod).is_some_and(|pod| pod.addresses.contains(&question.peer));
+        let own =
+            self.compiler.cluster().pods.get(pod).is_some_and(|pod| pod.addresses.contains(&question.peer));
         Query {
             direction: direction(question.direction),
             peer: address(question.peer),

@@ -38,7 +38,8 @@ impl Control {
         {
             self.fall_behind(&format!("removing interfaces that are gone: {error}"));
         }
-        let wanted: BTreeSet<u32> = self.roles.iter().filter(|(_, role)| **role != Role::Internal).map(|(n, _)| *n).collect();
+        let wanted: BTreeSet<u32> =
+            self.roles.iter().filter(|(_, role)| **role != Role::Internal).map(|(n, _)| *n).collect();
         let hooked: BTreeSet<u32> =
             self.parts.dataplane.hooks().into_iter().map(|hook| hook.place.interface).collect();
         for interface in hooked.difference(&wanted) {
@@ -51,7 +52,8 @@ impl Control {
     }
 
     fn attach_all(&mut self) {
-        let roles: Vec<(u32, Role)> = self.roles.iter().map(|(interface, role)| (*interface, *role)).collect();
+        let roles: Vec<(u32, Role)> =
+            self.roles.iter().map(|(interface, role)| (*interface, *role)).collect();
         for (interface, role) in roles {
             let hooked = match role {
                 Role::Internal => continue,
@@ -74,7 +76,10 @@ impl Control {
 
     fn is_uplink(&self, interface: u32) -> bool {
         // A tunnel's frames were looked at when they came in by the uplink, and its device has no driver for XDP.
-        self.snapshot.devices.get(&interface).is_some_and(|device| device.tunnel_port.is_none() && device.kind != "ipip")
+        self.snapshot
+            .devices
+            .get(&interface)
+            .is_some_and(|device| device.tunnel_port.is_none() && device.kind != "ipip")
     }
 
     /// Says to the dataplane which pods are behind which interfaces; closes those behind which no pod is known.
@@ -87,8 +92,11 @@ impl Control {
             self.roles = self.parts.classifier.roles(&self.snapshot);
         }
         let snapshot = std::sync::Arc::clone(&self.snapshot);
-        let veths: Vec<&Veth> =
-            snapshot.veths.values().filter(|veth| self.roles.get(&veth.interface) == Some(&Role::Pod)).collect();
+        let veths: Vec<&Veth> = snapshot
+            .veths
+            .values()
+            .filter(|veth| self.roles.get(&veth.interface) == Some(&Role::Pod))
+            .collect();
         let mut claims: BTreeMap<PodKey, Vec<u32>> = BTreeMap::new();
         let found: Vec<(&Veth, Result<PodKey, String>)> =
             veths.iter().map(|veth| (*veth, self.pod_behind(veth))).collect();
@@ -167,7 +175,8 @@ impl Control {
     fn bind(&mut self, pod: &PodKey, veth: &Veth) -> Result<(), String> {
         let Some(mac) = veth.mac else { return Err("its link address is not known yet".to_owned()) };
         // The cluster's word, as far as the interface has it: a pod may not add addresses to itself.
-        let known = self.compiler.cluster().pods.get(pod).map(|pod| pod.addresses.clone()).unwrap_or_default();
+        let known =
+            self.compiler.cluster().pods.get(pod).map(|pod| pod.addresses.clone()).unwrap_or_default();
         let mut own = known.into_iter().filter(|address| veth.addresses.contains(address));
         let (mut ipv4, mut ipv6) = (None, None);
         for address in &mut own {

@@ -116,7 +116,10 @@ impl Control {
             let own = slice.addresses.iter().find(|backend| {
                 backend.is_ipv4() == address.is_ipv4() && self.snapshot.own_addresses.contains(backend)
             })?;
-            let named = slice.ports.iter().find(|(name, transport, _)| *name == port.name && *transport == port.transport);
+            let named = slice
+                .ports
+                .iter()
+                .find(|(name, transport, _)| *name == port.name && *transport == port.transport);
             let number = match (&port.target, named) {
                 (_, Some((_, _, number))) | (TargetPort::Number(number), None) => *number,
                 (TargetPort::Name(_), None) => return None,

@@ -22,7 +22,9 @@ impl Control {
         }
         let ticks = match self.parts.dataplane.now() {
             Ok(ticks) => ticks,
-            Err(error) => return tracing::warn!(%error, "events are not told: the kernel's clock cannot be read"),
+            Err(error) => {
+                return tracing::warn!(%error, "events are not told: the kernel's clock cannot be read");
+            }
         };
         let now = Timestamp::now();
         for event in events {

@@ -62,9 +62,8 @@ impl Control {
     /// The kernel's counters, but for those of the programs' trial runs, which are at no interface that is followed.
     pub(super) fn counted(&self) -> Result<Vec<(CounterKey, Count)>, crate::dataplane::Error> {
         let mut counters = self.parts.dataplane.counters()?;
-        counters.retain(|(key, _)| {
-            self.roles.get(&key.interface).is_some_and(|role| *role != Role::Internal)
-        });
+        counters
+            .retain(|(key, _)| self.roles.get(&key.interface).is_some_and(|role| *role != Role::Internal));
         Ok(counters)
     }
 }

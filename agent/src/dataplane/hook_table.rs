@@ -326,7 +326,9 @@ impl Table {
             _ => return Ok(()),
         };
         let Some(program) = programs.by_id(place.hook, id) else {
-            return Err(failed()(io::Error::other(format!("the program attached there has the id {id}, which is none of ours"))));
+            return Err(failed()(io::Error::other(format!(
+                "the program attached there has the id {id}, which is none of ours"
+            ))));
         };
         match sys::run(program.fd(), &FRAME).map_err(failed())? {
             DROP => Ok(()),

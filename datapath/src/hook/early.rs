@@ -27,7 +27,12 @@ where
 }
 
 #[inline(never)]
-fn doomed<A: Readable, K: Kernel<A>, F: Frame>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Act {
+fn doomed<A: Readable, K: Kernel<A>, F: Frame>(
+    kernel: &K,
+    frame: &F,
+    arrival: &Arrival,
+    work: &mut Work<A>,
+) -> Act {
     let Some(headers) = A::common(frame) else { return Act::Pass };
     work.headers = headers;
     // In the middle of a connection: the flow's own hook knows best.

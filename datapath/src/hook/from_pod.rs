@@ -2,8 +2,8 @@
 
 use super::fast::{Speaks, established};
 use super::judgement::{
-    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, service, settle,
-    tell, unread,
+    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted,
+    remember, service, settle, tell, unread,
 };
 use super::neighbour::{Linked, arp, is_own_mac};
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
@@ -217,7 +217,9 @@ where
     K: Kernel<A>,
     F: Frame,
 {
-    let Some(sender) = A::quoted(frame, usize::from(work.headers.payload), &mut work.key) else { return false };
+    let Some(sender) = A::quoted(frame, usize::from(work.headers.payload), &mut work.key) else {
+        return false;
+    };
     work.key.end(sender.other()).0 == work.headers.source
         && work.key.end(sender).0 == work.headers.destination
         && is_related(kernel, &work.key, sender.other(), own.number)

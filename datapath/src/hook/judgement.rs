@@ -68,7 +68,12 @@ pub(super) fn tell<A: Family, K: Kernel<A>>(kernel: &K, work: &Work<A>, arrival:
 
 /// Drops a packet whose headers could be read.
 #[inline(always)]
-pub(super) fn fault<A: Family>(work: &mut Work<A>, arrival: &Arrival, direction: Direction, fault: Fault) -> Outcome {
+pub(super) fn fault<A: Family>(
+    work: &mut Work<A>,
+    arrival: &Arrival,
+    direction: Direction,
+    fault: Fault,
+) -> Outcome {
     work.reports[0] = Report::new(arrival.interface, direction, fault.into(), None);
     work.news = 1;
     Outcome::drop()
@@ -114,10 +119,13 @@ pub(super) fn settle<A: Family, K: Kernel<A>>(
 ) -> bool {
     let side = if speaks == Speaks::ForSender { work.sender } else { work.sender.other() };
     let (protocol, flags) = (work.headers.protocol, work.headers.tcp_flags);
-    work.flow = work
-        .flow
-        .judged(side, End { interface: own.number, judged }, own.index)
-        .noted(work.sender, protocol, flags, kernel.now(), kernel.settings());
+    work.flow = work.flow.judged(side, End { interface: own.number, judged }, own.index).noted(
+        work.sender,
+        protocol,
+        flags,
+        kernel.now(),
+        kernel.settings(),
+    );
     kernel.track(&work.key, &work.flow)
 }
 
@@ -146,7 +154,10 @@ pub(super) fn unread<A: Family, K: Kernel<A>>(
     cause: Cause,
 ) -> Outcome {
     let report = Report::new(arrival.interface, direction, cause, None);
-    kernel.report(&report, &Subject { ether_type: arrival.ether_type, length: arrival.length, ..Subject::default() });
+    kernel.report(
+        &report,
+        &Subject { ether_type: arrival.ether_type, length: arrival.length, ..Subject::default() },
+    );
     Outcome::drop()
 }
 
@@ -181,7 +192,11 @@ pub(super) fn begins<A: Family>(headers: &Headers<A>, now: u32, second: u32, own
 
 /// The key of a fragmented datagram at a hook.
 #[inline(always)]
-pub(super) fn fragment_key<A: Family>(headers: &Headers<A>, arrival: &Arrival, direction: Direction) -> FragmentKey<A> {
+pub(super) fn fragment_key<A: Family>(
+    headers: &Headers<A>,
+    arrival: &Arrival,
+    direction: Direction,
+) -> FragmentKey<A> {
     FragmentKey {
         source: headers.source,
         destination: headers.destination,
@@ -231,7 +246,9 @@ pub(super) fn followed<A: Family, K: Kernel<A>>(
     direction: Direction,
     generation: Generation,
 ) -> Followed {
-    let Some(first) = kernel.fragment(&fragment_key(headers, arrival, direction)) else { return Followed::No };
+    let Some(first) = kernel.fragment(&fragment_key(headers, arrival, direction)) else {
+        return Followed::No;
+    };
     let age = kernel.now().wrapping_sub(first.seen);
     let fresh = age <= kernel.settings().second.saturating_mul(Fragment::SECONDS);
     let same = first.protocol == u32::from(headers.protocol) && first.generation == generation;
@@ -252,7 +269,10 @@ pub(super) fn has_no_ports<A: Family>(headers: &Headers<A>) -> bool {
 
 /// The service address that a packet goes to, if it does.
 #[inline(always)]
-pub(super) fn service<A: Family, K: Kernel<A>>(kernel: &K, headers: &Headers<A>) -> Option<super::Service<A>> {
+pub(super) fn service<A: Family, K: Kernel<A>>(
+    kernel: &K,
+    headers: &Headers<A>,
+) -> Option<super::Service<A>> {
     if kernel.settings().services == 0 {
         return None;
     }
@@ -261,6 +281,11 @@ pub(super) fn service<A: Family, K: Kernel<A>>(kernel: &K, headers: &Headers<A>)
 
 /// Whether the flow of `key` is one whose end `own` was judged at an interface: an error about it belongs to it.
 #[inline(always)]
-pub(super) fn is_related<A: Family, K: Kernel<A>>(kernel: &K, key: &FlowKey<A>, own: Side, number: u32) -> bool {
+pub(super) fn is_related<A: Family, K: Kernel<A>>(
+    kernel: &K,
+    key: &FlowKey<A>,
+    own: Side,
+    number: u32,
+) -> bool {
     kernel.flow(key).is_some_and(|found| found.end(own).interface == number && !found.is_over(kernel.now()))
 }

@@ -22,7 +22,12 @@ pub(super) fn is_own_mac<F: Frame>(frame: &F, own: &Interface) -> bool {
 
 /// An ARP message from a pod (RFC 826): Ethernet and IPv4, its own MAC address, its own address or none yet (RFC 5227).
 #[inline(always)]
-pub(super) fn arp<K: Kernel<Ipv4>, F: Frame>(kernel: &K, frame: &F, arrival: &Arrival, own: &Interface) -> Outcome {
+pub(super) fn arp<K: Kernel<Ipv4>, F: Frame>(
+    kernel: &K,
+    frame: &F,
+    arrival: &Arrival,
+    own: &Interface,
+) -> Outcome {
     let is_own = frame.bytes::<18>(ETHERNET).is_some_and(|arp| {
         let kinds = [arp[0], arp[1], arp[2], arp[3], arp[4], arp[5]] == [0, 1, 8, 0, 6, 4];
         let mac = [arp[8], arp[9], arp[10], arp[11], arp[12], arp[13]] == own.mac;
@@ -33,7 +38,10 @@ pub(super) fn arp<K: Kernel<Ipv4>, F: Frame>(kernel: &K, frame: &F, arrival: &Ar
         return arrival.marked(Mark::From(own.index), kernel.settings());
     }
     let report = Report::new(arrival.interface, Direction::Egress, Fault::NeighbourSpoofed.into(), None);
-    kernel.report(&report, &Subject { ether_type: ether_type::ARP, length: arrival.length, ..Subject::default() });
+    kernel.report(
+        &report,
+        &Subject { ether_type: ether_type::ARP, length: arrival.length, ..Subject::default() },
+    );
     Outcome::drop()
 }
 
@@ -55,13 +63,17 @@ pub(super) fn wrong<F: Frame>(frame: &F, headers: &Headers<Ipv6>, own: &Interfac
         Icmp::NeighbourAdvertisement => {
             let target = frame.bytes::<16>(at + 8).map(|target| Ipv6::from_bytes(&target));
             let own_target = target.is_some_and(is_own) && is_own(headers.source);
-            if own_target && options_are_own(frame, at + 24, own) { None } else { Some(Fault::NeighbourSpoofed) }
+            if own_target && options_are_own(frame, at + 24, own) {
+                None
+            } else {
+                Some(Fault::NeighbourSpoofed)
+            }
         }
         Icmp::NeighbourSolicitation => {
             // Without a source address it asks whether its own is free (RFC 4862 section 5.4.2).
             let target = frame.bytes::<16>(at + 8).map(|target| Ipv6::from_bytes(&target));
-            let honest = is_own(headers.source)
-                || headers.source.is_unspecified() && target.is_some_and(is_own);
+            let honest =
+                is_own(headers.source) || headers.source.is_unspecified() && target.is_some_and(is_own);
             if honest && options_are_own(frame, at + 24, own) { None } else { Some(Fault::NeighbourSpoofed) }
         }
         Icmp::RouterSolicitation => {

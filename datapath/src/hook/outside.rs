@@ -2,7 +2,8 @@
 
 use super::fast::Speaks;
 use super::judgement::{
-    Asked, Followed, Known, begin, fault, followed, has_no_ports, known, permitted, remember, settle, tell, unread,
+    Asked, Followed, Known, begin, fault, followed, has_no_ports, known, permitted, remember, settle, tell,
+    unread,
 };
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::Direction;
@@ -86,7 +87,12 @@ fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
 }
 
 #[inline(never)]
-fn asked_now<A: Readable, K: Kernel<A>>(kernel: &K, arrival: &Arrival, index: u16, work: &mut Work<A>) -> Outcome {
+fn asked_now<A: Readable, K: Kernel<A>>(
+    kernel: &K,
+    arrival: &Arrival,
+    index: u16,
+    work: &mut Work<A>,
+) -> Outcome {
     let number = kernel.number(index);
     let Some(pod) = kernel.interface(number) else {
         return fault(work, arrival, EGRESS, Fault::Spoofed);

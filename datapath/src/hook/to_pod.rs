@@ -3,8 +3,8 @@
 use super::fast::{Speaks, established};
 use super::from_pod::is_free;
 use super::judgement::{
-    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted, remember, settle, tell,
-    unread,
+    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted,
+    remember, settle, tell, unread,
 };
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint, Generation};
@@ -69,19 +69,15 @@ where
 
 /// Whether this is an everyday packet, which passes after one look-up; otherwise it is looked at in full. (Not inlined for the sake of the stack.)
 #[inline(never)]
-fn everyday<A, K, F>(
-    kernel: &K,
-    frame: &F,
-    arrival: &Arrival,
-    generation: Generation,
-) -> bool
+fn everyday<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, generation: Generation) -> bool
 where
     A: Readable,
     K: Kernel<A>,
     F: Frame,
 {
     let Some(headers) = A::common(frame) else { return false };
-    let Some(found) = established(kernel, &headers, arrival.interface, generation, Speaks::ForReceiver) else {
+    let Some(found) = established(kernel, &headers, arrival.interface, generation, Speaks::ForReceiver)
+    else {
         return false;
     };
     match Mark::of(arrival.mark, kernel.settings().mark_shift) {
@@ -114,9 +110,11 @@ impl<'a> Sender<'a> {
             Mark::Outside | Mark::Judged(_) => Some(nobody),
             Mark::From(index) => Some(Self { pod: kernel.interface(kernel.number(index)), ..nobody }),
             // Its policy cannot be asked if it is gone.
-            Mark::Deferred(index) => kernel
-                .interface(kernel.number(index))
-                .map(|pod| Self { pod: Some(pod), deferred: true, is_node: false }),
+            Mark::Deferred(index) => kernel.interface(kernel.number(index)).map(|pod| Self {
+                pod: Some(pod),
+                deferred: true,
+                is_node: false,
+            }),
         }
     }
 }
@@ -165,7 +163,8 @@ where
             Followed::No => return fault(work, arrival, INGRESS, Fault::Fragment),
         }
     }
-    if work.headers.icmp == Icmp::Error && !sender.deferred && is_about_what_it_sent(kernel, frame, work, own) {
+    if work.headers.icmp == Icmp::Error && !sender.deferred && is_about_what_it_sent(kernel, frame, work, own)
+    {
         return Outcome::pass(arrival.mark);
     }
     tracked(kernel, work, arrival, own, generation)
@@ -192,7 +191,9 @@ where
     K: Kernel<A>,
     F: Frame,
 {
-    let Some(sender) = A::quoted(frame, usize::from(work.headers.payload), &mut work.key) else { return false };
+    let Some(sender) = A::quoted(frame, usize::from(work.headers.payload), &mut work.key) else {
+        return false;
+    };
     work.key.end(sender).0 == work.headers.destination && is_related(kernel, &work.key, sender, own.number)
 }
 

@@ -52,7 +52,9 @@ fn one<F: Frame>(frame: &F, headers: &mut Headers<Ipv6>) -> Reached {
     let size = match headers.protocol {
         HOP_BY_HOP | MOBILITY | HOST_IDENTITY | SHIM6 | NONE => return Reached::Bad(Fault::Headers),
         HOP_BY_HOP_FIRST | DESTINATION | AUTHENTICATION | ROUTING => {
-            let Some([_, size, kind, segments]) = frame.bytes(at) else { return Reached::Bad(Fault::Malformed) };
+            let Some([_, size, kind, segments]) = frame.bytes(at) else {
+                return Reached::Bad(Fault::Malformed);
+            };
             // Type 0 is forbidden (RFC 5095); with segments left, the destination is not the one judged here.
             if headers.protocol == ROUTING && (kind == 0 || segments != 0) {
                 return Reached::Bad(Fault::Headers);
@@ -67,7 +69,9 @@ fn one<F: Frame>(frame: &F, headers: &mut Headers<Ipv6>) -> Reached {
             if headers.fragmented {
                 return Reached::Bad(Fault::Headers);
             }
-            let Some([_, _, high, low, a, b, c, d]) = frame.bytes(at) else { return Reached::Bad(Fault::Malformed) };
+            let Some([_, _, high, low, a, b, c, d]) = frame.bytes(at) else {
+                return Reached::Bad(Fault::Malformed);
+            };
             let field = u16::from_be_bytes([high, low]);
             headers.fragmented = true;
             headers.offset = field >> 3;

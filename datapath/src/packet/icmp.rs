@@ -96,7 +96,8 @@ impl Quoting for Ipv4 {
         if header[0] >> 4 != 4 || own < 20 || offset != 0 {
             return None;
         }
-        let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word =
+            |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let [from, to] = ports(frame, at + 8 + own, header[9], true)?;
         let (key, side) = FlowKey::new(header[9], (Self(word(12)), from), (Self(word(16)), to));
         *flow = key;

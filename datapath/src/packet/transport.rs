@@ -64,7 +64,11 @@ const fn is_udp(length: usize, left: usize) -> bool {
 
 /// Reads whatever transport header there is, `left` bytes being there by the IP header.
 #[inline(always)]
-pub(super) fn any<A: Family, F: Frame>(frame: &F, left: usize, headers: &mut Headers<A>) -> Result<(), Fault> {
+pub(super) fn any<A: Family, F: Frame>(
+    frame: &F,
+    left: usize,
+    headers: &mut Headers<A>,
+) -> Result<(), Fault> {
     // The length of a UDP datagram is that of all its fragments.
     let whole = if headers.part == Part::Whole { left } else { usize::from(u16::MAX) };
     let at = usize::from(headers.payload);

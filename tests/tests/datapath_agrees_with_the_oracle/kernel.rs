@@ -144,10 +144,10 @@ impl Kernel {
                 let length = u32::from(prefix.prefix_len());
                 match address(prefix.network()) {
                     Address::V4(bytes) => {
-                        self.prefixes4.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap()
+                        self.prefixes4.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap();
                     }
                     Address::V6(bytes) => {
-                        self.prefixes6.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap()
+                        self.prefixes6.insert(&Key::new(length, bytes), Wire(*halves), 0).unwrap();
                     }
                 }
             }

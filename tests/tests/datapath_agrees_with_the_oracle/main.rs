@@ -144,9 +144,9 @@ fn may_pass(
     judge: impl Fn(&Packet) -> Answer,
 ) -> Result<(), String> {
     let packet = match frame {
-        Frame::Arp => return Ok(()),
         Frame::Unreadable => return Err("nobody can read it".to_owned()),
-        Frame::Ip(Reading { is_of_link: true, .. }) => return Ok(()),
+        // Policy says nothing about discovery on the link.
+        Frame::Arp | Frame::Ip(Reading { is_of_link: true, .. }) => return Ok(()),
         Frame::Ip(packet) => packet,
     };
     let has_ports = matches!(packet.protocol, Protocol::Other(6 | 17 | 132));

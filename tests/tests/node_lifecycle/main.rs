@@ -2,6 +2,8 @@
 //! allowed goes on. Named by the rows of the threat model; prints OPEN-ms (milliseconds in which a denied probe of 1 kHz
 //! arrived) and INTR (connections that broke or were silent).
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
 mod hooks;
 mod policy;
 mod stranger;
@@ -19,6 +21,8 @@ use tests::node::manifest::{self, DNS, WEB};
 
 const BRIDGE: Cni = Cni::Bridge { br_netfilter: false };
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How many interfaces come at once.
+const BURST: usize = 200;
 
 fn pause(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
@@ -68,9 +72,9 @@ fn f1_a_new_pod_sends_nothing_that_its_policy_denies() {
             let report = allowed.stop().unwrap();
             let opened = report.closed_until(attached..end).unwrap_or(Duration::MAX);
             if known {
-                slowest = slowest.max(opened)
+                slowest = slowest.max(opened);
             } else {
-                late = late.max(opened)
+                late = late.max(opened);
             }
             for pod in pods {
                 pod.delete().unwrap();
@@ -216,24 +220,21 @@ fn f16_a_burst_of_interfaces_that_netlink_loses_leaves_none_unpoliced() {
     if !root_or_skip("f16_a_burst_of_interfaces_that_netlink_loses_leaves_none_unpoliced") {
         return;
     }
-    const BURST: usize = 200;
     let scene = Scene::with("lf16", BRIDGE, &["--netlink-buffer", "4096"]).unwrap();
     let sandbox = scene.node.sandbox("many").unwrap();
     let namespace = sandbox.namespace().name().to_owned();
-    let batch: String = (0..BURST)
-        .map(|index| {
-            format!(
-                "link add burst{index} type veth peer name p{index} netns {namespace}\nlink set burst{index} master cni0 up\n"
-            )
-        })
-        .collect();
+    let made = (0..BURST).map(|index| {
+        format!(
+            "link add burst{index} type veth peer name p{index} netns {namespace}\nlink set burst{index} master cni0 up"
+        )
+    });
     // Some of them go again at once.
-    let gone: String = (0..BURST).step_by(7).map(|index| format!("link del burst{index}\n")).collect();
-    scene.node.ip(&(batch + &gone)).unwrap();
+    let gone = (0..BURST).step_by(7).map(|index| format!("link del burst{index}"));
+    scene.node.ip(&(lines(made) + &lines(gone))).unwrap();
     let made = Instant::now();
-    let up: String =
-        (0..BURST).filter(|index| index % 7 != 0).map(|index| format!("link set p{index} up\n")).collect();
-    sandbox.ip(&up).unwrap();
+    sandbox
+        .ip(&lines((0..BURST).filter(|index| index % 7 != 0).map(|index| format!("link set p{index} up"))))
+        .unwrap();
     thread::sleep(Duration::from_secs(2).saturating_sub(made.elapsed()));
     // To a pod that everybody may reach, from the address that no pod has.
     let sniffer = Sniffer::marked(&scene.free, b"F16").unwrap();
@@ -264,4 +265,9 @@ fn f16_a_burst_of_interfaces_that_netlink_loses_leaves_none_unpoliced() {
             .unwrap(),
         1
     );
+}
+
+/// A batch of commands.
+fn lines(commands: impl Iterator<Item = String>) -> String {
+    commands.collect::<Vec<_>>().join("\n") + "\n"
 }
