@@ -44,10 +44,10 @@ impl Control {
         if first && self.behind.is_none() {
             match self.parts.dataplane.take_over() {
                 Ok(updated) => {
-                    tracing::info!(updated, "programs that an agent before this one attached are up to date")
+                    tracing::info!(updated, "programs that an agent before this one attached are up to date");
                 }
                 Err(error) => {
-                    self.fall_behind(&format!("programs attached by an agent before this one: {error}"))
+                    self.fall_behind(&format!("programs attached by an agent before this one: {error}"));
                 }
             }
         }
