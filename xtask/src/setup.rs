@@ -13,7 +13,7 @@ const BPF_LINKER: &str = "0.13.0";
 const CARGO_DENY: &str = "0.20.2";
 
 /// What tests and benchmarks run inside network namespaces.
-const NETFILTER: [&str; 4] = ["nft", "iptables", "iptables-restore", "ipset"];
+const NETWORK_TOOLS: [&str; 8] = ["nft", "iptables", "iptables-restore", "ipset", "ip", "tc", "bridge", "bpftool"];
 
 /// Something the tests need.
 struct Need {
@@ -59,9 +59,9 @@ const NEEDS: [Need; 5] = [
     Need {
         name: "netfilter's set of tools",
         why: "writes the rules that nodes have in tests, and that `cargo xtask bench datapath` measures beside Polder's",
-        is_there: || NETFILTER.iter().all(|program| process::find(program).is_some()),
-        install: |_| apt_install(&["nftables", "iptables", "ipset"]),
-        by_hand: "install nft, iptables and ipset",
+        is_there: || NETWORK_TOOLS.iter().all(|program| process::find(program).is_some()),
+        install: |_| apt_install(&["nftables", "iptables", "ipset", "iproute2", "bpftool"]),
+        by_hand: "install nft, iptables, ipset, iproute2 and bpftool",
     },
 ];
 

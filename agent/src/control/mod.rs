@@ -49,7 +49,7 @@ use agent_api::world::Document;
 /// How long the first world is waited for before interfaces are closed for want of it.
 const FIRST_WORLD: Duration = Duration::from_secs(2);
 /// How often hooks are looked at.
-const HOOKS_EVERY: Duration = Duration::from_secs(3);
+const HOOKS_EVERY: Duration = Duration::from_secs(1);
 /// How often the kernel's maps are compared with intent.
 const MAPS_EVERY: Duration = Duration::from_secs(30);
 /// How often flows that are over are removed, and counters read.
