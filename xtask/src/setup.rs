@@ -13,7 +13,8 @@ const BPF_LINKER: &str = "0.13.0";
 const CARGO_DENY: &str = "0.20.2";
 
 /// What tests and benchmarks run inside network namespaces.
-const NETWORK_TOOLS: [&str; 8] = ["nft", "iptables", "iptables-restore", "ipset", "ip", "tc", "bridge", "bpftool"];
+const NETWORK_TOOLS: [&str; 8] =
+    ["nft", "iptables", "iptables-restore", "ipset", "ip", "tc", "bridge", "bpftool"];
 
 /// Something the tests need.
 struct Need {
@@ -57,7 +58,7 @@ const NEEDS: [Need; 5] = [
         by_hand: "install qemu for x86_64, and xz",
     },
     Need {
-        name: "netfilter's set of tools",
+        name: "network tools",
         why: "writes the rules that nodes have in tests, and that `cargo xtask bench datapath` measures beside Polder's",
         is_there: || NETWORK_TOOLS.iter().all(|program| process::find(program).is_some()),
         install: |_| apt_install(&["nftables", "iptables", "ipset", "iproute2", "bpftool"]),
