@@ -60,7 +60,7 @@ impl Control {
                 Role::Pod => Hooked::Pod,
                 Role::Outside => Hooked::Outside { early: self.is_uplink(interface) },
             };
-            // The row before the programs: what has no row is dropped.
+            // Before it is bound: what has no row yet is dropped.
             match self.parts.dataplane.attach(interface, hooked) {
                 Ok(()) => {
                     self.failed.remove(&interface);

@@ -23,7 +23,7 @@ mod facts;
 mod flows;
 mod numbers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,13 +211,9 @@ impl Control {
             reasons.push("no reading of the manifests was accepted yet".to_owned());
         }
         reasons.extend(self.behind.clone());
-        let closed: BTreeSet<&u32> = self.held.keys().chain(self.failed.keys()).collect();
-        for interface in closed {
-            let why = self.failed.get(interface).or_else(|| self.held.get(interface));
+        for (interface, why) in &self.failed {
             let name = self.snapshot.devices.get(interface).map_or("?", |device| device.name.as_str());
-            if self.failed.contains_key(interface) {
-                reasons.push(format!("interface {name}: {}", why.map_or("", String::as_str)));
-            }
+            reasons.push(format!("interface {name}: {why}"));
         }
         let refused = self.remarks.iter().filter(|problem| problem.severity == Severity::Error);
         reasons.extend(refused.map(|problem| format!("refused: {problem}")));

@@ -96,10 +96,10 @@ impl Table {
         let mut first = Ok(());
         for hook in role.hooks() {
             let place = Place { interface, hook: *hook };
-            if !self.attached.contains_key(&place) {
-                let attached = self.attach_at(place, programs).and_then(|()| self.check(place, programs));
-                first = first.and(attached);
-            }
+            let attached =
+                if self.attached.contains_key(&place) { Ok(()) } else { self.attach_at(place, programs) };
+            // Whatever was attached before, or a failed check would be forgotten with the next look.
+            first = first.and(attached.and_then(|()| self.check(place, programs)));
         }
         first
     }
