@@ -1,5 +1,7 @@
 //! The API server is the real thing: it validates, authorizes, and remembers.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,7 @@ async fn an_api_server_validates_and_authorizes_and_remembers() {
     let Some(mut server) = ApiServer::start_or_skip(NAME) else { return };
     let took = started.elapsed();
     println!("the API server was ready after {:.1} s", took.as_secs_f64());
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
 
     let client = server.client().await.unwrap();
     let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), "default");
