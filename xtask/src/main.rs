@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod bpf;
 mod cases;
+mod cluster;
 mod compiler;
 mod demo;
 mod fuzz;
@@ -54,6 +55,8 @@ enum Verb {
     Demo(demo::Options),
     /// Run a benchmark of the package `tests`
     Bench(bench::Options),
+    /// Bring up a Kubernetes cluster on this machine, use it, take it down
+    Cluster(cluster::Options),
     /// Run the fuzz targets
     Fuzz(fuzz::Options),
     /// Run a corpus of connectivity cases with answers that others wrote
@@ -83,6 +86,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::KernelMatrix(options) => kernel_matrix::run(&root, &options),
         Verb::Demo(options) => demo::run(&root, &options),
         Verb::Bench(options) => bench::run(&root, &options),
+        Verb::Cluster(options) => cluster::run(&root, options),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Cases(options) => cases::run(&root, &options),
     }
