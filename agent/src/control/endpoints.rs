@@ -85,7 +85,7 @@ impl Control {
 
     /// Says to the dataplane which pods are behind which interfaces; closes those behind which no pod is known.
     pub(super) fn bind_all(&mut self) {
-        if self.documents.is_none() {
+        if !self.world.is_known {
             return;
         }
         if self.roles.is_empty() {
