@@ -194,6 +194,9 @@ impl Control {
         let interface = PodInterface { interface: veth.interface, mac, ipv4, ipv6, link_local };
         match self.parts.dataplane.bind(pod, &interface) {
             Ok(bound) => {
+                if self.parts.dataplane.is_open(veth.interface) {
+                    self.ask_neighbours(&interface, veth, bound == Bound::Placed);
+                }
                 tracing::debug!(%pod, interface = veth.name, ?bound, "bound");
                 self.adopted |= bound == Bound::Adopted;
                 Ok(())

@@ -23,6 +23,7 @@ mod endpoints;
 mod enforce;
 mod facts;
 mod flows;
+mod neighbours;
 mod numbers;
 mod saving;
 mod services;
@@ -121,6 +122,8 @@ pub struct Control {
     met: enforce::Met,
     /// A pod was found behind an interface whose rules an agent before this one wrote: they are still to be compared.
     adopted: bool,
+    /// Pods that were opened a moment ago.
+    asked: neighbours::Asked,
     /// What the facts of nodes and services were made from, to see whether they changed.
     facts: facts::Written,
 }
@@ -147,6 +150,7 @@ impl Control {
             reconciled: None,
             met: enforce::Met::default(),
             adopted: false,
+            asked: neighbours::Asked::default(),
             facts: facts::Written::default(),
         }
     }
