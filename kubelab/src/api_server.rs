@@ -1,7 +1,6 @@
 //! An API server for one test or several: real validation, real watches, real authorization; no nodes.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -11,6 +10,7 @@ use kube::config::AuthInfo;
 use kube::{Api, Client, Config};
 
 use crate::control_plane::{self, ControlPlane, Places, Settings};
+use crate::kubeconfig;
 use crate::requirements::there_or_skip;
 use crate::scratch::Scratch;
 
@@ -80,7 +80,7 @@ impl ApiServer {
 
     /// How an administrator's client is set up.
     pub async fn config(&self) -> Result<Config> {
-        control_plane::config(&self.kubeconfig()).await
+        kubeconfig::config(&self.kubeconfig()).await
     }
 
     /// An administrator's client.
@@ -121,7 +121,4 @@ impl ApiServer {
     pub fn check(&self) -> Result<()> {
         self.plane.check()
     }
-
-    /// How long tests may wait for what a server does at once.
-    pub const PATIENCE: Duration = Duration::from_secs(30);
 }

@@ -5,23 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use k8s_openapi::ByteString;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use serde_json::json;
+use anyhow::{Context, Result};
 
-use crate::pki::{self, Authority, Subject};
+use crate::kubeconfig::{self, answers};
+use crate::pki::{Authority, Subject};
 use crate::programs::{KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, installed};
 use crate::run::{Daemon, wait_until};
 
 /// A cold start takes 5 s, on a busy machine 20 s.
 const READY_LIMIT: Duration = Duration::from_secs(90);
-/// How long one question to a server that is starting may take.
-const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 /// The addresses of services.
 pub(crate) const SERVICE_NETWORK: &str = "10.96.0.0/16";
@@ -100,7 +94,7 @@ impl ControlPlane {
         fs::create_dir_all(logs(&settings.folder)).context("the folder of logs cannot be made")?;
         let etcd = Daemon::start("etcd", etcd(&settings)?, &logs(&settings.folder))?;
         let mut plane = Self { settings, authority, controllers: Vec::new(), server: None, etcd };
-        plane.write_kubeconfig("admin", &plane.folder().join("kubeconfig"))?;
+        plane.write_kubeconfig("admin", &plane.kubeconfig())?;
         plane.start_server()?;
         if plane.settings.controllers {
             plane.start_controllers()?;
@@ -150,6 +144,10 @@ impl ControlPlane {
         self.controllers.iter().chain(&self.server).chain([&self.etcd]).try_for_each(Daemon::check)
     }
 
+    fn write_kubeconfig(&self, certificate: &str, path: &Path) -> Result<()> {
+        kubeconfig::write(&self.authority, self.settings.server, certificate, path)
+    }
+
     fn start_controllers(&mut self) -> Result<()> {
         let folder = logs(self.folder());
         for name in ["controller-manager", "scheduler"] {
@@ -167,66 +165,11 @@ impl ControlPlane {
         })?;
         Ok(())
     }
-
-    /// Writes a kubeconfig that holds everything that its user needs, for a certificate of this name.
-    pub(crate) fn write_kubeconfig(&self, certificate: &str, path: &Path) -> Result<()> {
-        let read = |name: String| {
-            let path = self.authority.file(&name);
-            fs::read(&path).map(ByteString).with_context(|| format!("{} cannot be read", path.display()))
-        };
-        let user = json!({
-            "client-certificate-data": read(format!("{certificate}.crt"))?,
-            "client-key-data": read(format!("{certificate}.key"))?,
-        });
-        let cluster = json!({
-            "server": format!("https://{}", self.settings.server),
-            "certificate-authority-data": read("ca.crt".to_owned())?,
-        });
-        let text = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "kubelab", "cluster": cluster}],
-            "users": [{"name": certificate, "user": user}],
-            "contexts": [{"name": "kubelab", "context": {"cluster": "kubelab", "user": certificate}}],
-            "current-context": "kubelab",
-        });
-        pki::write(path, &format!("{text:#}\n"))
-    }
-}
-
-/// How a client of the server is set up that this kubeconfig describes.
-pub(crate) async fn config(kubeconfig: &Path) -> Result<Config> {
-    let read = Kubeconfig::read_from(kubeconfig)
-        .with_context(|| format!("{}: no kubeconfig", kubeconfig.display()))?;
-    Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-        .await
-        .with_context(|| format!("{}: no usable kubeconfig", kubeconfig.display()))
 }
 
 fn is_ready(kubeconfig: &Path) -> bool {
     // The namespace is made by the server itself, a moment after it calls itself ready.
     answers(kubeconfig, "/readyz") && answers(kubeconfig, "/api/v1/namespaces/default")
-}
-
-/// Whether the server has something at a path; also to be called where an asynchronous runtime runs already.
-fn answers(kubeconfig: &Path, path: &str) -> bool {
-    thread::scope(|scope| scope.spawn(|| ask(kubeconfig, path)).join()).is_ok_and(|asked| asked.is_ok())
-}
-
-fn ask(kubeconfig: &Path, path: &str) -> Result<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut config = config(kubeconfig).await?;
-        (config.connect_timeout, config.read_timeout) = (Some(ASK_LIMIT), Some(ASK_LIMIT));
-        let request = http_get(path)?;
-        let client = Client::try_from(config)?;
-        let answer = tokio::time::timeout(ASK_LIMIT, client.request_text(request));
-        Ok(answer.await.map_err(|_| anyhow!("no answer in time"))??)
-    })
-}
-
-fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
-    http::Request::get(path).body(Vec::new()).with_context(|| format!("{path}: no path"))
 }
 
 fn logs(folder: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Programs that run: bounded ones with their output in a file, and daemons that end with the value that stands for them.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -38,6 +39,24 @@ pub(crate) fn quiet(command: &mut Command, log: &Path, limit: Duration) -> Resul
             None => thread::sleep(PAUSE),
         }
     }
+}
+
+/// Runs a program that is quick, and gives what it printed; the error holds what it complained of.
+pub(crate) fn output(command: &mut Command, input: &str) -> Result<String> {
+    let name = shown(command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{name}` cannot be started"))?;
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().with_context(|| format!("`{name}` cannot be waited for"))?;
+    if !output.status.success() {
+        bail!("`{name}`: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    written.with_context(|| format!("`{name}` did not read its input"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Asks until the answer is yes, and gives how long that took; `what` completes the error "... was not there in time".
@@ -206,7 +225,8 @@ fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-fn tail(log: &Path) -> String {
+/// The last lines of a log.
+pub(crate) fn tail(log: &Path) -> String {
     match fs::read(log) {
         Err(error) => format!("({} cannot be read: {error})", log.display()),
         Ok(bytes) => {
