@@ -8,7 +8,7 @@
 //!
 //! - `enforce`: what the compiler says becomes what the kernel holds, and is compared with it;
 //! - `endpoints`: which pod is behind which interface, and which programs are attached;
-//! - `facts`: node and service addresses;
+//! - `facts`: node and service addresses; `services`: the rows of the latter;
 //! - `answers`: what clients ask;
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health.
@@ -22,6 +22,7 @@ mod enforce;
 mod facts;
 mod flows;
 mod numbers;
+mod services;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -108,6 +109,9 @@ pub struct Control {
     behind: Option<String>,
     retry_at: Instant,
     reconciled: Option<Reconcile>,
+    met: enforce::Met,
+    /// A pod was found behind an interface whose rules an agent before this one wrote: they are still to be compared.
+    adopted: bool,
     /// What the facts of nodes and services were made from, to see whether they changed.
     facts: facts::Written,
 }
@@ -131,6 +135,8 @@ impl Control {
             behind: None,
             retry_at: Instant::now(),
             reconciled: None,
+            met: enforce::Met::default(),
+            adopted: false,
             facts: facts::Written::default(),
         }
     }

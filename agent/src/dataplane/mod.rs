@@ -15,7 +15,8 @@
 //! [`Dataplane::attach`].
 //!
 //! Maps of the same layout are taken as they are. For another layout (another ABI, other sizes) new ones are made beside the
-//! old, whose programs go on until [`Dataplane::take_over`]; flows are carried over if the ABI is the same.
+//! old, whose programs go on until [`Dataplane::take_over`]; flows are carried over if the ABI is the same. Of another ABI
+//! nothing is read but which interface has which number (map `numbers`, the same in all of them).
 //!
 //! Attaching and verifying concern the network namespace of the calling thread, so all calls must come from the same one.
 //!
@@ -137,12 +138,13 @@ impl Dataplane {
         let programs = Programs::load(object, &path)?;
         let rate = clock::rate(&programs.clock)?;
         let mut writer = Writer::new(Maps::open(&path)?)?;
-        // Another ABI may have other rows: then nothing of it is read, and nothing was carried over.
-        if let Some(before) = before.filter(|before| before.abi == state.abi) {
-            let old = Maps::open(&root.set(&before))?;
-            writer.interfaces.reserve(&old)?;
-            if writer.generation() == 0 {
-                writer.begin_at(old.generation()?.wrapping_add(2))?;
+        if let Some(before) = before {
+            let old = root.set(&before);
+            // Until all hooks have these programs, packets meet one of each: their marks are to mean the same interface.
+            writer.interfaces.reserve(&maps::numbers(&old)?);
+            // Another ABI may have other rows: then nothing else of it is read, and nothing was carried over.
+            if before.abi == state.abi && writer.generation() == 0 {
+                writer.begin_at(maps::generation(&old)?.wrapping_add(2))?;
             }
         }
         let hooks = Table::new(&root, options.hooks, options.xdp);
@@ -310,6 +312,16 @@ impl Dataplane {
     /// Sets the service addresses; others are removed.
     pub fn set_services(&self, services: &BTreeMap<ServiceKey, ServiceRow>) -> Result<(), Error> {
         services::set_services(&self.writer.maps, services)
+    }
+
+    /// Removes service addresses and sets others; `count` is how many there are then. Costs what changes.
+    pub fn change_services(
+        &self,
+        count: usize,
+        removed: &[ServiceKey],
+        set: &BTreeMap<ServiceKey, ServiceRow>,
+    ) -> Result<(), Error> {
+        services::change_services(&self.writer.maps, count, removed, set)
     }
 
     /// All counters, summed over the CPUs, sorted.

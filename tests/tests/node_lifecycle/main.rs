@@ -4,9 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+mod capacity;
 mod hooks;
 mod policy;
 mod stranger;
+mod takeover;
 
 use std::net::SocketAddr;
 use std::thread;
