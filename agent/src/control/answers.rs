@@ -27,11 +27,9 @@ impl Control {
     pub(super) fn answer(&mut self, call: Call) {
         let answer = match &call.request {
             Request::Status => self.status().map(|status| reply(Reply::Status(Box::new(status)))),
-            Request::World => self
-                .documents
-                .clone()
-                .map(Answer::World)
-                .ok_or_else(|| "no reading of the manifests was accepted yet".to_owned()),
+            Request::World => {
+                self.documents().map(Answer::World).ok_or_else(|| self.world.reasons().join("; "))
+            }
             Request::Judge(questions) => self.judge(questions).map(|answers| reply(Reply::Answers(answers))),
             Request::Verify => self.verify().map(|verification| reply(Reply::Verification(verification))),
             Request::Resync => self.resync().map(|status| reply(Reply::Status(Box::new(status)))),
@@ -54,6 +52,7 @@ impl Control {
         let said = |error: crate::dataplane::Error| error.to_string();
         let reasons = self.reasons();
         let mut problems: Vec<String> = self.remarks.iter().map(ToString::to_string).collect();
+        problems.extend(self.world.notes());
         problems.extend(self.behind.clone());
         let counters = self.counted().map_err(said)?;
         let mut sums = std::collections::BTreeMap::<String, u64>::new();

@@ -85,7 +85,7 @@ impl Control {
 
     /// Says to the dataplane which pods are behind which interfaces; closes those behind which no pod is known.
     pub(super) fn bind_all(&mut self) {
-        if self.documents.is_none() {
+        if !self.world.is_known {
             return;
         }
         if self.roles.is_empty() {
@@ -194,6 +194,9 @@ impl Control {
         let interface = PodInterface { interface: veth.interface, mac, ipv4, ipv6, link_local };
         match self.parts.dataplane.bind(pod, &interface) {
             Ok(bound) => {
+                if self.parts.dataplane.is_open(veth.interface) {
+                    self.ask_neighbours(&interface, veth, bound == Bound::Placed);
+                }
                 tracing::debug!(%pod, interface = veth.name, ?bound, "bound");
                 self.adopted |= bound == Bound::Adopted;
                 Ok(())

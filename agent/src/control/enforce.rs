@@ -141,7 +141,7 @@ impl Control {
 
     /// Compares all that the kernel holds with intent, and puts it right.
     pub(super) fn compare(&mut self) {
-        if self.documents.is_none() || !self.armed {
+        if !self.world.is_known || !self.armed {
             return;
         }
         match self.parts.dataplane.repair_interfaces() {

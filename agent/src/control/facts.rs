@@ -40,7 +40,7 @@ impl Control {
 
     /// The same, if the node's interfaces changed in what matters here.
     pub(super) fn follow_facts(&mut self) {
-        if self.documents.is_some() && self.facts.own.as_ref() != Some(&self.snapshot.own_addresses) {
+        if self.world.is_known && self.facts.own.as_ref() != Some(&self.snapshot.own_addresses) {
             self.write_facts(&Touched::default());
         }
     }

@@ -1,9 +1,9 @@
 //! The one task that owns the state.
 //!
 //! ```text
-//! standalone --Update--> Control --Event--> Compiler --Delta--> plan --Step--> Dataplane
-//! endpoint --Snapshot-->    |                                                     |
-//! api --Call-->             +-- answers, metrics, health          events, counters+
+//! source --Update-----> Control --Event--> Compiler --Delta--> plan --Step--> Dataplane
+//! endpoint --Snapshot->    |                                                     |
+//! api --Call--------->     +-- answers, metrics, health          events, counters+
 //! ```
 //!
 //! - `enforce`: what the compiler says becomes what the kernel holds, and is compared with it;
@@ -11,7 +11,9 @@
 //! - `facts`: node and service addresses; `services`: the rows of the latter;
 //! - `answers`: what clients ask;
 //! - `flows`: events as users read them;
-//! - `numbers`: metrics and health.
+//! - `numbers`: metrics and health;
+//! - `world`: what the sources told;
+//! - `saving`: what is known, on disk.
 //!
 //! Nothing here waits for anybody but the kernel. If the kernel holds something else than intended (a write failed, a map
 //! was too small), the task knows that it is `behind`: it says so, and tries again from what the kernel holds.
@@ -21,8 +23,11 @@ mod endpoints;
 mod enforce;
 mod facts;
 mod flows;
+mod neighbours;
 mod numbers;
+mod saving;
 mod services;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,11 +49,10 @@ use crate::endpoint::monitor::Handle;
 use crate::endpoint::role::{Classifier, Role};
 use crate::endpoint::snapshot::Snapshot;
 use crate::metrics::{Health, Metrics};
-use crate::standalone::Update;
-use agent_api::world::Document;
+use crate::source::Update;
 
-/// How long the first world is waited for before interfaces are closed for want of it.
-const FIRST_WORLD: Duration = Duration::from_secs(2);
+pub use saving::Saver;
+
 /// How often hooks are looked at.
 const HOOKS_EVERY: Duration = Duration::from_secs(1);
 /// How often the kernel's maps are compared with intent.
@@ -73,9 +77,13 @@ pub struct Parts {
     pub monitor: Handle,
     /// What interfaces are.
     pub classifier: Classifier,
-    /// Readings of the world.
+    /// News of the world.
     pub updates: mpsc::Receiver<Update>,
-    /// To ask for a reading.
+    /// How long the first world is waited for before interfaces are closed for want of it.
+    pub first_world: Duration,
+    /// Where what is known is saved, if anywhere.
+    pub saver: Option<Saver>,
+    /// To ask for news at once.
     pub reread: Arc<Notify>,
     /// Requests of clients.
     pub calls: mpsc::Receiver<Call>,
@@ -93,8 +101,10 @@ pub struct Control {
     parts: Parts,
     compiler: Compiler,
     started: Timestamp,
-    /// The accepted documents; none before the first reading was accepted.
-    documents: Option<Arc<Vec<Document>>>,
+    /// What the sources told.
+    world: world::World,
+    /// When something changed that is not saved yet.
+    changed_at: Option<Instant>,
     /// What is wrong with the last reading, or noteworthy about it.
     remarks: Vec<Problem>,
     snapshot: Arc<Snapshot>,
@@ -112,6 +122,8 @@ pub struct Control {
     met: enforce::Met,
     /// A pod was found behind an interface whose rules an agent before this one wrote: they are still to be compared.
     adopted: bool,
+    /// Pods that were opened a moment ago.
+    asked: neighbours::Asked,
     /// What the facts of nodes and services were made from, to see whether they changed.
     facts: facts::Written,
 }
@@ -125,7 +137,8 @@ impl Control {
             parts,
             compiler,
             started: Timestamp::now(),
-            documents: None,
+            world: world::World::default(),
+            changed_at: None,
             remarks: Vec::new(),
             snapshot,
             roles: BTreeMap::new(),
@@ -137,6 +150,7 @@ impl Control {
             reconciled: None,
             met: enforce::Met::default(),
             adopted: false,
+            asked: neighbours::Asked::default(),
             facts: facts::Written::default(),
         }
     }
@@ -151,15 +165,18 @@ impl Control {
         let mut snapshots = self.parts.monitor.subscribe();
         let [mut hooks, mut maps, mut flows] = [HOOKS_EVERY, MAPS_EVERY, FLOWS_EVERY].map(interval);
         let mut beat = interval(Duration::from_millis(250));
-        let deadline = Instant::now() + FIRST_WORLD;
+        let deadline = Instant::now() + self.parts.first_world;
         let mut heard = Vec::with_capacity(EVENTS);
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                () = &mut stop => return Ok(()),
+                () = &mut stop => {
+                    self.save_last();
+                    return Ok(());
+                }
                 update = self.parts.updates.recv() => match update {
                     Some(update) => self.take(update),
-                    None => anyhow::bail!("nothing reads the manifests any more"),
+                    None => anyhow::bail!("nothing tells of the cluster any more"),
                 },
                 changed = snapshots.changed() => {
                     changed.map_err(|_| anyhow::anyhow!("nothing watches the interfaces any more"))?;
@@ -182,7 +199,9 @@ impl Control {
                     }
                     if self.behind.is_some() && now >= self.retry_at {
                         self.catch_up();
+                        self.note_enforced();
                     }
+                    self.save(now);
                 }
             }
             self.parts.health.set_reasons(self.reasons());
@@ -199,12 +218,14 @@ impl Control {
                 }
                 self.remarks = problems;
             }
+            Update::Followed(followed) => self.take_followed(*followed),
             Update::Changed { events, moved, documents, remarks } => {
                 for remark in &remarks {
                     tracing::info!(%remark, "accepted with a remark");
                 }
                 self.remarks = remarks;
-                let first = self.documents.replace(documents).is_none();
+                self.world.files = Some(documents);
+                let first = !std::mem::replace(&mut self.world.is_known, true);
                 self.enforce(events, moved, first);
             }
         }
@@ -213,9 +234,7 @@ impl Control {
     /// Why the agent is not ready.
     fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.documents.is_none() {
-            reasons.push("no reading of the manifests was accepted yet".to_owned());
-        }
+        reasons.extend(self.world.reasons());
         reasons.extend(self.behind.clone());
         for (interface, why) in &self.failed {
             let name = self.snapshot.devices.get(interface).map_or("?", |device| device.name.as_str());

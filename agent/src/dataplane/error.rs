@@ -93,6 +93,13 @@ pub enum Error {
         /// What it returned for a frame at an interface of which it knows nothing.
         returned: u32,
     },
+    /// The neighbours of a pod cannot be asked for in its name: it asks itself, after a second.
+    Neighbours {
+        /// The pod's interface.
+        interface: u32,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// The clock of the programs cannot be read.
     Clock(String),
 }
@@ -156,6 +163,9 @@ impl fmt::Display for Error {
                 "{place}: the program attached there returned {returned} for a packet of an unknown interface, where it has to \
                  return 2 (drop)"
             ),
+            Self::Neighbours { interface, error } => {
+                write!(f, "interface {interface}: asking for the pod's neighbours in its name: {error}")
+            }
             Self::Clock(problem) => write!(f, "clock of the BPF programs: {problem}"),
         }
     }
@@ -172,7 +182,9 @@ impl std::error::Error for Capacity {}
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Pin { error, .. } | Self::Hook { error, .. } => Some(error),
+            Self::Pin { error, .. } | Self::Hook { error, .. } | Self::Neighbours { error, .. } => {
+                Some(error)
+            }
             Self::Map(error) => Some(error),
             Self::Capacity(error) => Some(error),
             _ => None,

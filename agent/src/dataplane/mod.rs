@@ -39,6 +39,7 @@ mod interfaces;
 mod live;
 mod map;
 mod maps;
+mod neighbours;
 mod object;
 mod pins;
 mod programs;
@@ -52,7 +53,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use datapath::abi::{ABI_VERSION, Generation};
+use datapath::abi::{ABI_VERSION, Endpoint, Generation};
 use datapath::event::{Count, CounterKey};
 use datapath::hook::{ServiceKey, ServiceRow};
 use datapath::interface::Interface;
@@ -71,12 +72,14 @@ pub use self::hooks::{Finding, Flaw, HookStatus, Hooks, Means, Place, Role, Xdp}
 pub use self::interfaces::PodInterface;
 pub use self::live::LiveMaps;
 pub use self::maps::Sizes;
+pub use self::neighbours::Neighbour;
 pub use self::pins::DEFAULT_ROOT;
 pub use self::programs::Hook;
 pub use self::writer::Bound;
 
 use self::hook_table::Table;
 use self::maps::Maps;
+use self::neighbours::Neighbours;
 use self::object::Object;
 use self::pins::{Root, State};
 use self::programs::Programs;
@@ -117,6 +120,7 @@ pub struct Dataplane {
     programs: Programs,
     hooks: Table,
     writer: Writer,
+    neighbours: Neighbours,
     rate: u32,
 }
 
@@ -148,7 +152,8 @@ impl Dataplane {
             }
         }
         let hooks = Table::new(&root, options.hooks, options.xdp);
-        let dataplane = Self { root, state, programs, hooks, writer, rate };
+        let neighbours = Neighbours::new();
+        let dataplane = Self { root, state, programs, hooks, writer, neighbours, rate };
         let settings = dataplane.settings()?;
         if settings.second != rate {
             let mut said = if settings == Settings::default() { Settings::new(rate) } else { settings };
@@ -229,6 +234,18 @@ impl Dataplane {
     /// If the interface was another pod's, or its addresses changed, its flows are removed and it is closed for a moment.
     pub fn bind(&mut self, pod: &PodKey, interface: &PodInterface) -> Result<Bound, Error> {
         self.writer.bind(pod, interface)
+    }
+
+    /// Whether an interface has rules in force, so that its pod is not held.
+    pub fn is_open(&self, interface: u32) -> bool {
+        let row = self.writer.interfaces.get(interface);
+        row.is_some_and(|row| row.endpoint.at(self.generation()) != Endpoint::HOLD)
+    }
+
+    /// Asks for neighbours in the name of a pod that was held until now: what it asked itself was dropped, and its kernel
+    /// asks again only after a second. Gives how many were asked for; none on kernels that cannot (before 5.18).
+    pub fn ask_neighbours(&mut self, pod: &PodInterface, neighbours: &[Neighbour]) -> Result<usize, Error> {
+        self.neighbours.ask(pod, neighbours)
     }
 
     /// Closes an interface of which no pod is known. False if it was closed already.

@@ -171,6 +171,15 @@ impl Polder {
         Ok(flows)
     }
 
+    /// Has the agent compare all at once and put it right, and gives its status then.
+    pub fn resync(&self) -> Result<Status> {
+        let mut client = self.client()?;
+        match client.request(&Request::Resync)?.next().context("no answer")?? {
+            Reply::Status(status) => Ok(*status),
+            other => bail!("asked for a comparison, and got {other:?}"),
+        }
+    }
+
     /// Intent compared with the kernel.
     pub fn verify(&self) -> Result<Verification> {
         Ok(self.client()?.verify()?)
@@ -265,11 +274,6 @@ impl Polder {
     /// The bpffs with the agent's pins.
     pub fn bpffs(&self) -> PathBuf {
         self.scratch.bpffs().join("polder")
-    }
-
-    /// Where it answers.
-    pub fn socket(&self) -> PathBuf {
-        self.scratch.socket()
     }
 
     /// The node it is on.

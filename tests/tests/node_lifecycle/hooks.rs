@@ -125,7 +125,6 @@ fn f12_x3_a_program_in_front_is_overtaken_and_left_alone() {
     let after = sites.map(|site| scene.node.run(|| Ok(stranger::count(index, site)?)).unwrap());
     assert_eq!(after, before.map(|count| count + 1), "the stranger's program is still there, and ours once");
     // Both repairs are in the next comparison.
-    let mut client = agent_api::client::Client::connect(&scene.polder.socket()).unwrap();
-    let reconcile = client.resync().unwrap().reconcile.unwrap();
+    let reconcile = scene.polder.resync().unwrap().reconcile.unwrap();
     assert_eq!((reconcile.found, reconcile.repaired), (2, 2), "{reconcile:?}");
 }
