@@ -105,13 +105,14 @@ impl Up {
 }
 
 /// Packages of Debian, and a program of each that says whether it is there.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("etcd-server", "etcd"),
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("conntrack", "conntrack"),
     ("busybox-static", "busybox"),
     ("bash-static", "bash-static"),
+    ("curl", "curl"),
 ];
 
 /// Does it, and gives the code to end with: a program's own if one was run.

@@ -21,6 +21,7 @@ mod demo;
 mod fuzz;
 mod kernel_matrix;
 mod lint;
+mod manifests;
 mod process;
 mod setup;
 mod test;
@@ -38,6 +39,8 @@ struct Arguments {
 enum Verb {
     /// Install what the tests need and is missing
     Setup,
+    /// Render the chart as plain manifests, or check that they are current
+    Manifests(manifests::Options),
     /// Run every test: the BPF build, the workspace's tests, the demo, other kernels, tidy
     Test(test::Options),
     /// Check format, clippy, and the dependencies' licences and sources
@@ -75,6 +78,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
     let root = root()?;
     match verb {
         Verb::Setup => setup::run(&root),
+        Verb::Manifests(options) => manifests::run(&root, &options),
         Verb::Test(options) => test::run(&root, &options),
         Verb::Lint(options) => lint::run(&root, &options),
         Verb::Tidy => tidy::run(&root),

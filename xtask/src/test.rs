@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::kernel_matrix::{self, Said};
-use crate::{bpf, demo, process, setup, tidy};
+use crate::{bpf, demo, manifests, process, setup, tidy};
 
 /// How much to test.
 #[derive(clap::Args)]
@@ -64,6 +64,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
             Said::Yes => Outcome::Passed,
             Said::NotAsked(reason) => Outcome::Skipped(reason),
         }),
+    }));
+    steps.push(timed("manifests", || match manifests::helm() {
+        Err(error) => Ok(Outcome::Skipped(format!("{error:#}"))),
+        Ok(_) => manifests::check(root).map(|()| Outcome::Passed),
     }));
     steps.push(timed("tidy", || tidy::run(root).map(|()| Outcome::Passed)));
     summarise(&steps, options.strict)

@@ -8,7 +8,7 @@
 //!
 //! - `enforce`: what the compiler says becomes what the kernel holds, and is compared with it;
 //! - `endpoints`: which pod is behind which interface, and which programs are attached;
-//! - `facts`: node and service addresses;
+//! - `facts`: node and service addresses; `services`: the rows of the latter;
 //! - `answers`: what clients ask;
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health;
@@ -23,8 +23,10 @@ mod endpoints;
 mod enforce;
 mod facts;
 mod flows;
+mod neighbours;
 mod numbers;
 mod saving;
+mod services;
 mod world;
 
 use std::collections::BTreeMap;
@@ -120,6 +122,11 @@ pub struct Control {
     behind: Option<String>,
     retry_at: Instant,
     reconciled: Option<Reconcile>,
+    met: enforce::Met,
+    /// A pod was found behind an interface whose rules an agent before this one wrote: they are still to be compared.
+    adopted: bool,
+    /// Pods that were opened a moment ago.
+    asked: neighbours::Asked,
     /// What the facts of nodes and services were made from, to see whether they changed.
     facts: facts::Written,
 }
@@ -144,6 +151,9 @@ impl Control {
             behind: None,
             retry_at: Instant::now(),
             reconciled: None,
+            met: enforce::Met::default(),
+            adopted: false,
+            asked: neighbours::Asked::default(),
             facts: facts::Written::default(),
         }
     }

@@ -15,8 +15,7 @@ pub(super) const PAUSE: &str = "polder.test/pause:1";
 /// Servers, clients and a shell.
 pub(super) const TOOLS: &str = "polder.test/tools:1";
 /// Applets under names that tests call: others are found as `busybox NAME`.
-const APPLETS: [&str; 14] =
-    ["sh", "sleep", "cat", "ip", "nc", "wget", "ping", "ls", "ps", "kill", "env", "nslookup", "grep", "true"];
+const APPLETS: [&str; 11] = ["sh", "sleep", "cat", "ip", "ls", "ps", "kill", "env", "grep", "tail", "true"];
 
 /// Writes the images' files that are missing.
 pub(super) fn write(folder: &Path) -> Result<()> {
@@ -58,11 +57,24 @@ fn tools() -> Result<Image> {
     for applet in APPLETS {
         image.entries.insert(format!("bin/{applet}"), Entry::Link("busybox".to_owned()));
     }
+    // The only one that looks names up: static programs of glibc cannot.
+    let curl = installed("curl")?;
+    for library in libraries(&curl)? {
+        image.program(library.to_string_lossy().trim_start_matches('/'), &library);
+    }
+    image.program("bin/curl", &curl);
+    image.entries.insert("etc/nsswitch.conf".to_owned(), Entry::Text("hosts: files dns\n".to_owned()));
     image.entries.insert("tmp".to_owned(), Entry::Folder(0o1777));
     image.entries.insert("etc/passwd".to_owned(), Entry::Text("root:x:0:0:root:/:/bin/sh\n".to_owned()));
     image.entrypoint = vec!["/agnhost".to_owned()];
     image.command = vec!["pause".to_owned()];
     Ok(image)
+}
+
+/// The shared libraries that a program loads, and what loads them.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let printed = output(Command::new("ldd").arg(program), "")?;
+    Ok(printed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
 }
 
 /// A static one: it is alone in its image.

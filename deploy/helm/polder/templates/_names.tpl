@@ -1,0 +1,22 @@
+{{/* Names are fixed: two Polders on one node would be one too many, whatever their releases are called. */}}
+{{- define "polder.name" -}}polder{{- end -}}
+
+{{- define "polder.selector" -}}
+app.kubernetes.io/name: polder
+app.kubernetes.io/component: agent
+{{- end -}}
+
+{{- define "polder.labels" -}}
+{{ include "polder.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "polder.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,197 @@
+//! `cargo xtask manifests`: the chart rendered as plain manifests, for those without Helm.
+//!
+//! ```text
+//! deploy/helm/polder --helm template--> plain --> deploy/manifests/*.yaml    (--check: compared instead of written)
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// What to do.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Compare with what is checked in instead of writing it
+    #[arg(long)]
+    check: bool,
+}
+
+/// The chart, from the root.
+const CHART: &str = "deploy/helm/polder";
+/// Where the manifests are, from the root.
+const FOLDER: &str = "deploy/manifests";
+/// The Kubernetes for which they are rendered: that which tests run.
+const KUBERNETES: &str = "1.34.0";
+
+/// A file of manifests.
+struct Rendering {
+    file: &'static str,
+    about: &'static str,
+    /// Arguments of `helm template`.
+    arguments: &'static [&'static str],
+    namespace: bool,
+}
+
+const RENDERINGS: [Rendering; 2] = [
+    Rendering {
+        file: "polder.yaml",
+        about: "Installs Polder in the namespace `polder`: kubectl apply -f polder.yaml",
+        arguments: &["--include-crds"],
+        namespace: true,
+    },
+    Rendering {
+        file: "uninstall.yaml",
+        about: "Takes Polder off every node: kubectl apply -f uninstall.yaml; when its pods are ready, kubectl delete -f \
+                polder.yaml",
+        arguments: &["--set", "uninstall=true", "--show-only", "templates/daemonset.yaml"],
+        namespace: false,
+    },
+];
+
+/// Pods with the node's network, its folders and capabilities are refused elsewhere where Pod Security is in force.
+const NAMESPACE: &str = "\
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: polder
+  labels:
+    pod-security.kubernetes.io/enforce: privileged
+    pod-security.kubernetes.io/audit: privileged
+    pod-security.kubernetes.io/warn: privileged
+";
+
+/// Writes the manifests, or compares them.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    let helm = helm()?;
+    process::run(Command::new(&helm).args(["lint", "--strict", "--quiet", CHART]).current_dir(root))?;
+    versions_agree(root)?;
+    let mut stale = Vec::new();
+    for rendering in &RENDERINGS {
+        let path = root.join(FOLDER).join(rendering.file);
+        let text = render(&helm, root, rendering)?;
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        if found == text {
+            println!("{FOLDER}/{}: current", rendering.file);
+        } else if options.check {
+            stale.push(format!("{FOLDER}/{}{}", rendering.file, first_difference(&found, &text)));
+        } else {
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            println!("{FOLDER}/{}: written", rendering.file);
+        }
+    }
+    if !stale.is_empty() {
+        bail!("not what the chart renders; run `cargo xtask manifests`:\n  {}", stale.join("\n  "));
+    }
+    Ok(())
+}
+
+/// Fails unless the manifests are what the chart renders.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    run(root, &Options { check: true })
+}
+
+/// Helm, from `PATH` or where `cargo xtask cluster` keeps what it builds.
+pub(crate) fn helm() -> Result<PathBuf> {
+    process::find("helm")
+        .or_else(cached_helm)
+        .context("helm is not here; `cargo xtask cluster up` builds it, or install Helm 3")
+}
+
+/// The newest of the cache, by the name of its folder.
+fn cached_helm() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
+    let versions = fs::read_dir(cache.join("polder/kubernetes")).ok()?;
+    let mut found: Vec<PathBuf> = versions
+        .filter_map(|version| Some(version.ok()?.path().join("bin/helm")))
+        .filter(|helm| helm.is_file())
+        .collect();
+    found.sort();
+    found.pop()
+}
+
+fn render(helm: &Path, root: &Path, rendering: &Rendering) -> Result<String> {
+    let rendered = process::capture(
+        Command::new(helm)
+            .args(["template", "polder", CHART, "--namespace", "polder", "--kube-version", KUBERNETES])
+            .args(rendering.arguments)
+            .current_dir(root),
+    )?;
+    let namespace = if rendering.namespace { NAMESPACE } else { "" };
+    let about = rendering.about;
+    Ok(format!(
+        "# {}erated by `cargo xtask manifests` from {CHART}. Do not edit.\n# {about}\n{namespace}{}",
+        concat!("@", "gen"),
+        plain(&rendered)
+    ))
+}
+
+/// Without what is Helm's own: nobody who applies these has a release.
+fn plain(rendered: &str) -> String {
+    let of_helm = ["# Source: ", "app.kubernetes.io/managed-by: ", "helm.sh/chart: "];
+    let kept = rendered.lines().filter(|line| !of_helm.iter().any(|key| line.trim_start().starts_with(key)));
+    kept.fold(String::new(), |text, line| text + line.trim_end() + "\n")
+}
+
+/// The chart is released with the programs that it installs.
+fn versions_agree(root: &Path) -> Result<()> {
+    let text = fs::read_to_string(root.join(CHART).join("Chart.yaml")).context("reading Chart.yaml")?;
+    let said = |key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        value.map(|value| value.trim().trim_matches('"').to_owned())
+    };
+    let ours = env!("CARGO_PKG_VERSION");
+    for key in ["version", "appVersion"] {
+        let found = said(key);
+        if found.as_deref() != Some(ours) {
+            bail!("{CHART}/Chart.yaml: {key}: found {found:?}, expected {ours:?}, the workspace's version");
+        }
+    }
+    Ok(())
+}
+
+/// `:12: found ..., expected ...`
+fn first_difference(found: &str, expected: &str) -> String {
+    let mut lines = (found.lines().map(Some).chain(std::iter::repeat(None)))
+        .zip(expected.lines().map(Some).chain([None]))
+        .enumerate();
+    match lines.find(|(_, (found, expected))| found != expected) {
+        Some((number, (found, expected))) => {
+            let said =
+                |line: Option<&str>| line.map_or("the end".to_owned(), |line| format!("`{}`", line.trim()));
+            format!(":{}: found {}, expected {}", number + 1, said(found), said(expected))
+        }
+        None => format!(": {} lines, expected {}", found.lines().count(), expected.lines().count()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_helms_own_is_left_out() {
+        let rendered =
+            "---\n# Source: polder/templates/a.yaml\nkind: A  \nlabels:\n  helm.sh/chart: polder-1\n  a: b\n";
+        assert_eq!(plain(rendered), "---\nkind: A\nlabels:\n  a: b\n");
+    }
+
+    #[test]
+    fn a_stale_file_is_told_by_its_first_line_that_differs() {
+        assert_eq!(first_difference("a\nb\n", "a\nc\n"), ":2: found `b`, expected `c`");
+        assert_eq!(first_difference("a\n", "a\nc\n"), ":2: found the end, expected `c`");
+        assert_eq!(first_difference("a\nb\nc\n", "a\n"), ":2: found `b`, expected the end");
+    }
+
+    #[test]
+    fn the_chart_has_the_version_of_the_workspace() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        versions_agree(root).unwrap();
+    }
+}
