@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use agent_api::status::EndpointState;
+use netlab::Host as _;
 
 use super::packets::{Scene, addresses};
 use super::{connects, only_from};

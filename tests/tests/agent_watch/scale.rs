@@ -132,7 +132,8 @@ fn scale() {
         for round in 0..CHANGES {
             let (from, wanted) = if round % 2 == 0 { ("b", Verdict::Allow) } else { ("a", Verdict::Deny) };
             let patch = Patch::Merge(json!({"spec": only_from("v", from)}));
-            let patched = policies.patch("victim", &PatchParams::default(), &patch);
+            let parameters = PatchParams::default();
+            let patched = policies.patch("victim", &parameters, &patch);
             scene.cluster.runtime.block_on(patched).unwrap();
             policy.push(until(&scene, attacker, wanted, Instant::now()));
         }
