@@ -126,7 +126,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         Verb::Build { api_server: true, .. } => build(&PACKAGES[..1], &programs::FOR_API_SERVER)?,
         Verb::Build { flannel, .. } => build_cluster(*flannel)?,
         Verb::Up(wanted) => up(root, wanted)?,
-        Verb::Down => Cluster::down()?,
+        Verb::Down => down()?,
         Verb::Kubeconfig => println!("{}", Cluster::find()?.kubeconfig().display()),
         Verb::Run { command } => return run_with(&Cluster::find()?, command),
         Verb::Exec { node, command } => return exec(&Cluster::find()?, node, command),
@@ -135,6 +135,16 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Two nodes with Polder, as tests want them.
+pub(crate) fn up_for_tests(root: &Path) -> Result<()> {
+    up(root, &Up { nodes: 2, cni: Cni::Bridge, proxy: Proxy::Iptables, without_polder: false })
+}
+
+/// Takes everything away.
+pub(crate) fn down() -> Result<()> {
+    Cluster::down()
 }
 
 fn up(root: &Path, wanted: &Up) -> Result<()> {
