@@ -11,7 +11,8 @@
 //! - `facts`: node and service addresses;
 //! - `answers`: what clients ask;
 //! - `flows`: events as users read them;
-//! - `numbers`: metrics and health.
+//! - `numbers`: metrics and health;
+//! - `waiting`: pods whose containers are held back until their policy is in force.
 //!
 //! Nothing here waits for anybody but the kernel. If the kernel holds something else than intended (a write failed, a map
 //! was too small), the task knows that it is `behind`: it says so, and tries again from what the kernel holds.
@@ -22,6 +23,7 @@ mod enforce;
 mod facts;
 mod flows;
 mod numbers;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,6 +112,8 @@ pub struct Control {
     reconciled: Option<Reconcile>,
     /// What the facts of nodes and services were made from, to see whether they changed.
     facts: facts::Written,
+    /// Who waits for a pod's policy.
+    waiting: waiting::Waiting,
 }
 
 impl Control {
@@ -132,6 +136,7 @@ impl Control {
             retry_at: Instant::now(),
             reconciled: None,
             facts: facts::Written::default(),
+            waiting: waiting::Waiting::default(),
         }
     }
 
@@ -179,6 +184,7 @@ impl Control {
                     }
                 }
             }
+            self.settle_waiting();
             self.parts.health.set_reasons(self.reasons());
         }
     }
@@ -193,7 +199,8 @@ impl Control {
                 }
                 self.remarks = problems;
             }
-            Update::Changed { events, moved, documents, remarks } => {
+            Update::Changed { mut events, moved, documents, remarks } => {
+                self.waiting.correct(&mut events);
                 for remark in &remarks {
                     tracing::info!(%remark, "accepted with a remark");
                 }

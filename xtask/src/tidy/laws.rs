@@ -27,13 +27,14 @@ const REGISTRY_LABELS: [&str; 9] =
     ["crates", "pypi", "pythonhosted", "npmjs", "goproxy", "mirror", "mirrors", "registry", "deb"];
 
 /// The layer of each crate: arrows go from a higher to a lower one, never sideways. So `polctl` cannot use `agent`.
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 16] = [
     ("datapath", 0),
     ("agent-api", 1),
     ("policy-compiler", 1),
     ("polder-bpf", 1),
     ("manifests", 2),
     ("polctl", 3),
+    ("polder-cni", 3),
     ("agent", 3),
     ("proxy", 3),
     ("kernel-check", 3),
