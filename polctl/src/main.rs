@@ -17,6 +17,7 @@ mod explain;
 mod flows;
 mod input;
 mod party;
+mod preflight;
 mod print;
 mod status;
 mod test;
@@ -46,6 +47,7 @@ enum Verb {
     Status(status::Args),
     Flows(flows::Args),
     Verify(verify::Args),
+    Preflight(preflight::Args),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Flows(args) => flows::run(&args),
         Verb::Verify(args) => verify::run(&args),
+        Verb::Preflight(args) => preflight::run(&args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "polctl", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
