@@ -1,7 +1,5 @@
 //! The documents in force, for clients that run the engine themselves.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 /// How many bytes of text one reply holds at most: six times as much, were every byte escaped, is below
@@ -26,18 +24,18 @@ pub struct World {
     pub continues: bool,
 }
 
-/// Documents as replies of bounded length, in order; at least one.
-pub fn pieces(documents: &Arc<Vec<Document>>) -> impl Iterator<Item = World> + use<> {
-    let documents = Arc::clone(documents);
-    let (mut index, mut offset, mut begun) = (0, 0, false);
+/// Documents as replies of bounded length, in order; at least one. Each document is asked for when it is its turn.
+pub fn pieces(documents: impl Iterator<Item = Document>) -> impl Iterator<Item = World> {
+    let mut documents = documents.peekable();
+    let (mut offset, mut begun) = (0, false);
     std::iter::from_fn(move || {
-        if begun && index >= documents.len() {
+        if begun && documents.peek().is_none() {
             return None;
         }
         begun = true;
         let mut world = World { documents: Vec::new(), continues: offset > 0 };
         let mut room = PIECE;
-        while let Some(document) = documents.get(index) {
+        while let Some(document) = documents.peek() {
             let rest = document.text.get(offset..).unwrap_or_default();
             let used = document.name.len().max(64);
             if used >= room && !world.documents.is_empty() {
@@ -51,7 +49,8 @@ pub fn pieces(documents: &Arc<Vec<Document>>) -> impl Iterator<Item = World> + u
                 offset += text.len();
                 return Some(world);
             }
-            (index, offset) = (index + 1, 0);
+            documents.next();
+            offset = 0;
         }
         Some(world)
     })
@@ -73,13 +72,11 @@ pub fn join(documents: &mut Vec<Document>, piece: World) {
 mod tests {
     use super::*;
 
-    fn documents(texts: &[String]) -> Arc<Vec<Document>> {
+    fn documents(texts: &[String]) -> Vec<Document> {
         let documents = texts.iter().enumerate();
-        Arc::new(
-            documents
-                .map(|(index, text)| Document { name: format!("{index}.yaml"), text: text.clone() })
-                .collect(),
-        )
+        documents
+            .map(|(index, text)| Document { name: format!("{index}.yaml"), text: text.clone() })
+            .collect()
     }
 
     #[test]
@@ -96,14 +93,14 @@ mod tests {
         for case in cases {
             let all = documents(&case);
             let (mut joined, mut count) = (Vec::new(), 0);
-            for piece in pieces(&all) {
+            for piece in pieces(all.iter().cloned()) {
                 let line = serde_json::to_string(&piece).unwrap();
                 assert!(line.len() < crate::frame::REPLY_LENGTH, "{}", line.len());
                 join(&mut joined, piece);
                 count += 1;
             }
             assert!(count >= 1);
-            assert!(joined == *all, "{} documents", all.len());
+            assert!(joined == all, "{} documents", all.len());
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The node agent: all effects around the compiler and the datapath.
 //!
 //! ```text
-//! manifests (standalone) --+                                   +--> dataplane: maps, programs, hooks
-//!                          +--> control, one task: compiler ---+
-//! netlink (endpoint) ------+                                   +--> api (socket), metrics
+//! API server (kubernetes) --+
+//! manifests (standalone) ---+                                   +--> dataplane: maps, programs, hooks
+//!                           +--> control, one task: compiler ---+
+//! netlink (endpoint) -------+                                   +--> api (socket), metrics
 //! ```
 
 pub mod api;
 pub mod control;
 pub mod dataplane;
 pub mod endpoint;
+pub mod kubernetes;
 pub mod metrics;
 pub mod options;
+pub mod source;
 pub mod standalone;

@@ -2,26 +2,37 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::api::history::History;
 use agent::api::socket::Socket;
 use agent::api::{self, Limits};
-use agent::control::{Control, Parts};
+use agent::control::{Control, Parts, Saver};
 use agent::dataplane::Dataplane;
 use agent::endpoint::monitor::{Monitor, Settings};
 use agent::endpoint::role::{self, Classifier};
+use agent::kubernetes::snapshot::Store;
+use agent::kubernetes::status::Report;
 use agent::metrics::{self, Health, Metrics};
 use agent::options::Options;
-use agent::standalone;
+use agent::source::Update;
+use agent::{kubernetes, standalone};
 use anyhow::{Context, Result};
 use clap::Parser;
 use policy_compiler::compiler::Scope;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 /// Readings, requests and flows that may wait for the control task.
 const WAITING: usize = 64;
+/// How long a first reading may take before interfaces are closed for want of it.
+const FIRST_READING: Duration = Duration::from_secs(2);
+/// The same for the lists of an API server, on a node where nothing is enforced yet.
+const FIRST_LISTS: Duration = Duration::from_secs(15);
+/// How long the API server is waited for before what was saved is enforced.
+const DISK_AFTER: Duration = Duration::from_secs(5);
 /// Flows that may wait to be remembered.
 const FLOWS: usize = 4096;
 
@@ -67,13 +78,8 @@ async fn run(options: &Options) -> Result<()> {
     let history = History::new(FLOWS);
     tokio::spawn(Arc::clone(&history).keep(followed));
     tokio::spawn(api::serve(socket, calls, history, Limits::default()));
-    let (updates, updated) = mpsc::channel(WAITING);
     let reread = Arc::new(Notify::new());
-    let reading = tokio::spawn(standalone::run(
-        standalone::Options::new(&options.standalone),
-        Arc::clone(&reread),
-        updates,
-    ));
+    let source = source(options, &reread, &metrics, &dataplane).await?;
     let node = options.node.clone();
     let control = Control::new(Parts {
         scope: node.as_deref().map_or(Scope::All, |node| Scope::Node(node.into())),
@@ -81,19 +87,72 @@ async fn run(options: &Options) -> Result<()> {
         dataplane,
         monitor,
         classifier,
-        updates: updated,
+        updates: source.updates,
+        first_world: source.first_world,
+        saver: source.saver,
+        reports: source.reports,
         reread,
         calls: called,
         flows,
         metrics,
         health,
     });
-    tracing::info!(directory = %options.standalone.display(), "started");
     let ended = control.run(stopped()?).await;
-    if reading.is_finished() {
+    if let Some(reading) = source.reading
+        && reading.is_finished()
+    {
         reading.await.context("reading manifests")??;
     }
     ended
+}
+
+/// Where knowledge of the cluster comes from.
+struct Source {
+    updates: mpsc::Receiver<Update>,
+    first_world: Duration,
+    saver: Option<Saver>,
+    reports: Option<watch::Sender<Report>>,
+    /// The task that reads the directory, if that is the source.
+    reading: Option<JoinHandle<Result<()>>>,
+}
+
+async fn source(
+    options: &Options,
+    reread: &Arc<Notify>,
+    metrics: &Arc<Metrics>,
+    dataplane: &Dataplane,
+) -> Result<Source> {
+    if let Some(directory) = &options.standalone {
+        let (updates, updated) = mpsc::channel(WAITING);
+        let reading = standalone::run(standalone::Options::new(directory), Arc::clone(reread), updates);
+        let reading = Some(tokio::spawn(reading));
+        tracing::info!(directory = %directory.display(), "started");
+        return Ok(Source { updates: updated, first_world: FIRST_READING, saver: None, reports: None, reading });
+    }
+    let store = Store::open(&options.state)?;
+    // One at a time: while the state's owner is busy, changes are put together.
+    let (updates, updated) = mpsc::channel(1);
+    let (reports, reported) = watch::channel(Report::default());
+    let node = options.node.clone().context("--node: not said; expected this node's name (NODE_NAME)")?;
+    let parts = kubernetes::Parts {
+        options: kubernetes::Options {
+            kubeconfig: options.kubeconfig.clone(),
+            node,
+            store: Some(store.clone()),
+            patience: kubernetes::Patience::default(),
+            disk_after: DISK_AFTER,
+        },
+        resync: Arc::clone(reread),
+        updates,
+        metrics: Arc::clone(metrics),
+        reports: Some(reported),
+    };
+    kubernetes::spawn(parts).await?;
+    // Where something is enforced already, new pods are to be closed at once; where nothing is, pods that run are not to be
+    // cut off for as long as the lists may take.
+    let first_world = if dataplane.generation() > 0 { FIRST_READING } else { FIRST_LISTS };
+    tracing::info!("started");
+    Ok(Source { updates: updated, first_world, saver: Some(Saver::new(store)), reports: Some(reports), reading: None })
 }
 
 /// Told to stop. What is enforced stays enforced.

@@ -64,6 +64,15 @@ pub struct Metrics {
     pub map_write_failures: Counter,
     /// Readings of manifests that were refused.
     pub refused_readings: Counter,
+    /// Policies of an API server that were refused, each version once.
+    pub refused_policies: Counter,
+    /// Objects of an API server of which nothing could be made out.
+    pub unreadable_objects: Counter,
+    /// How often following a kind of objects failed and was begun again.
+    pub watch_failures: Counter,
+    /// How often what is known of the cluster could not be saved or read back.
+    pub snapshot_failures: Counter,
+    api_bytes: Counter,
     reconcile_found: Family<ByKind, Counter>,
     reconcile_repaired: Family<ByKind, Counter>,
     /// Programs that had to be attached again, or put first again.
@@ -90,6 +99,11 @@ impl Default for Metrics {
             map_writes: Counter::default(),
             map_write_failures: Counter::default(),
             refused_readings: Counter::default(),
+            refused_policies: Counter::default(),
+            unreadable_objects: Counter::default(),
+            watch_failures: Counter::default(),
+            snapshot_failures: Counter::default(),
+            api_bytes: Counter::default(),
             reconcile_found: Family::default(),
             reconcile_repaired: Family::default(),
             hooks_repaired: Counter::default(),
@@ -108,6 +122,7 @@ impl Metrics {
     fn registered(mut self) -> Self {
         let mut registry = Registry::with_prefix("polder");
         self.register_own(&mut registry);
+        self.register_source(&mut registry);
         self.register_sums(&mut registry);
         self.registry = registry;
         self
@@ -154,6 +169,31 @@ impl Metrics {
             "Programs attached or put first again",
             self.hooks_repaired.clone(),
         );
+    }
+
+    /// What is counted where an API server is followed.
+    fn register_source(&self, registry: &mut Registry) {
+        registry.register(
+            "refused_policies",
+            "Policies that were refused, each version once",
+            self.refused_policies.clone(),
+        );
+        registry.register(
+            "unreadable_objects",
+            "Objects of which nothing could be made out",
+            self.unreadable_objects.clone(),
+        );
+        registry.register(
+            "watch_failures",
+            "How often following the API server failed and was begun again",
+            self.watch_failures.clone(),
+        );
+        registry.register(
+            "snapshot_failures",
+            "How often what is known could not be saved or read back",
+            self.snapshot_failures.clone(),
+        );
+        registry.register("api_received_bytes", "Bytes that the API server sent", self.api_bytes.clone());
     }
 
     /// What the kernel and others keep.
@@ -212,6 +252,11 @@ impl Metrics {
         packets: u64,
     ) {
         raise(&self.verdicts.get_or_create(&ByVerdict { direction, verdict, reason }), packets);
+    }
+
+    /// The sum of bytes that the API server sent.
+    pub fn set_api_bytes(&self, sum: u64) {
+        raise(&self.api_bytes, sum);
     }
 
     /// The kernel's sum of flows that were refused for want of share.

@@ -12,11 +12,18 @@ use crate::dataplane::{Hooks, Sizes, Xdp};
 #[command(name = "polder-agent", version, after_long_help = AFTER)]
 pub struct Options {
     /// Read manifests from this directory instead of an API server, and follow its changes
-    #[arg(long, value_name = "DIR")]
-    pub standalone: PathBuf,
-    /// This node's name: only its pods get tables. Without it, all pods of the manifests may be here
-    #[arg(long, env = "NODE_NAME")]
+    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    pub standalone: Option<PathBuf>,
+    /// How to reach the API server; without it, as a pod is told
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// This node's name: only its pods get tables. With --standalone it may be left out: then all pods of the manifests
+    /// may be here
+    #[arg(long, env = "NODE_NAME", required_unless_present_any = ["standalone", "uninstall"])]
     pub node: Option<String>,
+    /// Where what is known of the cluster is kept, for a start without the API server
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/polder")]
+    pub state: PathBuf,
     /// Where programs and maps are pinned, on a bpffs
     #[arg(long, value_name = "DIR", default_value = crate::dataplane::DEFAULT_ROOT)]
     pub bpffs: PathBuf,

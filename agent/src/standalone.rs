@@ -22,12 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use policy_compiler::compiler::Event;
-use policy_compiler::problem::Problem;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
+pub use crate::source::Update;
 pub use accept::NOT_AN_ENDPOINT;
 pub use agent_api::world::Document;
 
@@ -36,28 +35,6 @@ use watch::Watch;
 
 /// How often a reading is thrown away because something changed meanwhile, before one is taken as it is.
 const ATTEMPTS: usize = 5;
-
-/// What a reading of the directory came to.
-#[derive(Clone, Debug)]
-pub enum Update {
-    /// The directory as it is now is accepted.
-    Changed {
-        /// Everything that changed since the last accepted reading, as one batch.
-        events: Vec<Event>,
-        /// Policies that say what they said and stand elsewhere now: [`Event::Policy`] each. They change no table, and
-        /// keep provenance at the right lines.
-        moved: Vec<Event>,
-        /// The accepted text, in the order of reading.
-        documents: Arc<Vec<Document>>,
-        /// Warnings and notes.
-        remarks: Vec<Problem>,
-    },
-    /// The reading was refused whole; what was in force stays in force.
-    Refused {
-        /// Why: errors first.
-        problems: Vec<Problem>,
-    },
-}
 
 /// What is watched, and how patiently.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use agent::api::history::History;
 use agent::api::socket::Socket;
-use agent::api::{Answer, Call, Limits, serve};
+use agent::api::{Answer, Call, Limits, Pieces, serve};
 use agent_api::client::Client;
 use agent_api::flow::{End, FlowLine, FlowVerdict};
 use agent_api::judgement::Direction;
@@ -39,11 +39,10 @@ fn start(documents: Vec<Document>, limits: Limits) -> Running {
     let (calls, mut called) = mpsc::channel::<Call>(4);
     tokio::spawn(serve(Socket::bind(&socket).unwrap(), calls, history, limits));
     tokio::spawn(async move {
-        let documents = Arc::new(documents);
         let mut kept = Vec::new();
         while let Some(Call { request, answer }) = called.recv().await {
             let answered = match request {
-                Request::World => answer.send(Ok(Answer::World(Arc::clone(&documents)))),
+                Request::World => answer.send(Ok(Answer::World(Pieces::of(documents.clone().into_iter())))),
                 Request::Verify => {
                     answer.send(Ok(Answer::Reply(Box::new(Reply::Verification(Verification::default())))))
                 }

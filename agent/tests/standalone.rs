@@ -27,6 +27,7 @@ fn brief(update: &Update) -> Vec<String> {
     match update {
         Update::Changed { events, .. } => events.iter().map(of_event).collect(),
         Update::Refused { problems } => vec!["refused".to_owned(), problems[0].to_string()],
+        Update::Followed(_) => vec!["a directory is not followed object by object".to_owned()],
     }
 }
 

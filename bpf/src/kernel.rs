@@ -114,7 +114,10 @@ fn track<A: Stored>(key: &FlowKey<A>, flow: &Flow) -> bool {
         return true;
     }
     // It is there, or there is no room.
-    A::put_flow(key, flow, u64::from(BPF_EXIST))
+    let Some(there) = A::flow(key) else { return false };
+    // SAFETY: as in `flow`. An owner that is another flow's by now would count in its share until the entry is over.
+    let owner = unsafe { (*there).owner };
+    A::put_flow(key, &flow.owned_by(owner), u64::from(BPF_EXIST))
 }
 
 /// Adds one to a number that all CPUs share. `core` has no atomic addition for this target.

@@ -12,7 +12,7 @@
 use crate::verdict::{Action, TIERS, Tier};
 
 /// Raised whenever a key, a value or the look-up order changes; a test compares it with a digest of the layout.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// A direction, seen from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -295,30 +295,63 @@ impl Slot {
     }
 }
 
-/// Value of the rule map: the best rule of each tier, and for rows of any peer the port class to ask identities with.
+/// Value of the rule map: the best rule of each tier, and in rows of any peer which rows beside them are worth a look-up.
+///
+/// The row of any peer and all ports is the rule set's *anchor*: every rule set has one, even if no rule stands in it. A rule
+/// set without is one that somebody emptied, and closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct RuleRow {
     slots: [Slot; TIERS],
-    /// See [`RuleRow::class`].
-    class: u32,
+    /// See [`RuleRow::class`] and [`RuleRow::anchors`].
+    more: u32,
+}
+
+/// What an anchor says of the rows of its rule set. It follows from the rules alone, so that it stays true whatever
+/// identities and port atoms come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Anchors {
+    /// Some rule names ports: there may be rows of ports.
+    pub ports: bool,
+    /// Some rule for specific peers names no ports: there may be rows of an identity and all ports.
+    pub peers: bool,
 }
 
 impl RuleRow {
     /// No rule, no class.
-    pub const EMPTY: Self = Self { slots: [Slot::EMPTY; TIERS], class: 0 };
-    /// Set in `class` when there is one, because class 0 is the rest of the protocol.
+    pub const EMPTY: Self = Self { slots: [Slot::EMPTY; TIERS], more: 0 };
+    /// Set in `more` when there is a class, because class 0 is the rest of the protocol.
     const HAS_CLASS: u32 = 1 << 16;
+    const IS_ANCHOR: u32 = 1 << 17;
+    const HAS_PORTS: u32 = 1 << 18;
+    const HAS_PEERS: u32 = 1 << 19;
 
     /// A row with these slots and no class.
     pub const fn new(slots: [Slot; TIERS]) -> Self {
-        Self { slots, class: 0 }
+        Self { slots, more: 0 }
+    }
+
+    /// This row, as the anchor of its rule set.
+    #[must_use]
+    pub const fn anchoring(self, anchors: Anchors) -> Self {
+        let ports = if anchors.ports { Self::HAS_PORTS } else { 0 };
+        let peers = if anchors.peers { Self::HAS_PEERS } else { 0 };
+        Self { slots: self.slots, more: Self::IS_ANCHOR | ports | peers }
+    }
+
+    /// What it says of its rule set's other rows, if it is an anchor.
+    #[inline]
+    pub const fn anchors(&self) -> Option<Anchors> {
+        if self.more & Self::IS_ANCHOR == 0 {
+            return None;
+        }
+        Some(Anchors { ports: self.more & Self::HAS_PORTS != 0, peers: self.more & Self::HAS_PEERS != 0 })
     }
 
     /// This row, with a class.
     #[must_use]
     pub const fn with_class(self, class: PortAtom) -> Self {
-        Self { slots: self.slots, class: Self::HAS_CLASS | class as u32 }
+        Self { slots: self.slots, more: Self::HAS_CLASS | class as u32 }
     }
 
     /// The best rules, by tier.
@@ -342,8 +375,8 @@ impl RuleRow {
     #[inline]
     pub const fn class(&self) -> Option<PortAtom> {
         #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the class")]
-        let class = self.class as u16;
-        if self.class & Self::HAS_CLASS == 0 { None } else { Some(class) }
+        let class = self.more as u16;
+        if self.more & Self::HAS_CLASS == 0 { None } else { Some(class) }
     }
 }
 
@@ -418,6 +451,14 @@ mod tests {
     }
 
     #[test]
+    fn an_anchor_without_rules_is_still_one() {
+        assert_eq!(RuleRow::EMPTY.anchors(), None);
+        let anchors = Anchors { ports: true, peers: false };
+        assert_eq!(RuleRow::EMPTY.anchoring(anchors).anchors(), Some(anchors));
+        assert_ne!(RuleRow::EMPTY.anchoring(Anchors::default()), RuleRow::EMPTY);
+    }
+
+    #[test]
     fn a_class_of_zero_is_not_no_class() {
         assert_eq!(RuleRow::EMPTY.class(), None);
         assert_eq!(RuleRow::EMPTY.with_class(0).class(), Some(0));
@@ -431,7 +472,7 @@ mod tests {
         use std::format;
 
         let layout = format!(
-            "abi {}; RuleKey {}/{} identity@{} rest@{}; RuleRow {}/{} slots@{} class@{}; Endpoint {}/{}; \
+            "abi {}; RuleKey {}/{} identity@{} rest@{}; RuleRow {}/{} slots@{} more@{}; Endpoint {}/{}; \
              Identity {}/{}; Halves<Endpoint> {}; Halves<Identity> {}; Halves<PortAtom> {}; Prefix4 {} {}@{}; Prefix6 {} @{}",
             ABI_VERSION,
             size_of::<RuleKey>(),
@@ -441,7 +482,7 @@ mod tests {
             size_of::<RuleRow>(),
             align_of::<RuleRow>(),
             offset_of!(RuleRow, slots),
-            offset_of!(RuleRow, class),
+            offset_of!(RuleRow, more),
             size_of::<Endpoint>(),
             align_of::<Endpoint>(),
             size_of::<Identity>(),
@@ -457,16 +498,19 @@ mod tests {
         );
         assert_eq!(
             layout,
-            "abi 2; RuleKey 16/8 identity@0 rest@8; RuleRow 16/4 slots@0 class@12; Endpoint 16/8; Identity 8/8; \
+            "abi 3; RuleKey 16/8 identity@0 rest@8; RuleRow 16/4 slots@0 more@12; Endpoint 16/8; Identity 8/8; \
              Halves<Endpoint> 32; Halves<Identity> 16; Halves<PortAtom> 4; Prefix4 8 0@4; Prefix6 20 @4"
         );
         let key = RuleKey::new(RuleSetId::new(5), Identity::new(9), PortKey::Port(Transport::Udp, 53));
         let row =
             RuleRow::new([Slot::new(2, Action::Deny).unwrap(), Slot::EMPTY, Slot::EMPTY]).with_class(53);
         assert_eq!(
-            (key.identity.0, key.rest, row.slots[0].0, row.class),
+            (key.identity.0, key.rest, row.slots[0].0, row.more),
             (9, 5 << 18 | 1 << 16 | 0x35, 0x22, 0x1_0035)
         );
+        let anchors = [(false, false), (true, false), (false, true), (true, true)]
+            .map(|(ports, peers)| RuleRow::EMPTY.anchoring(Anchors { ports, peers }).more);
+        assert_eq!(anchors, [0x2_0000, 0x6_0000, 0xa_0000, 0xe_0000]);
         let sizes = [
             size_of::<crate::interface::Interface>(),
             size_of::<crate::settings::Settings>(),

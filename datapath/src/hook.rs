@@ -55,7 +55,8 @@ pub trait Kernel<A: Family>: Maps<EndpointKey = u32> {
     fn flow(&self, key: &FlowKey<A>) -> Option<Flow>;
     /// Writes down, in place, that a packet of a flow was seen.
     fn note(&self, key: &FlowKey<A>, flow: &Flow);
-    /// Adds a flow, or replaces it as a whole. Fails if there is no room for one more, in the owner's share or at all.
+    /// Adds a flow, or replaces it as a whole but for its owner: an entry stays in the share that it counts in. Fails if
+    /// there is no room for one more, in the owner's share or at all.
     #[must_use]
     fn track(&self, key: &FlowKey<A>, flow: &Flow) -> bool;
     /// A first fragment that was let through.

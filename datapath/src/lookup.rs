@@ -103,15 +103,16 @@ pub fn judge<M: Maps>(maps: &M, endpoint: &M::EndpointKey, query: &Query) -> Dec
     if rule_set.is_none() {
         return Decision::without_rule(Verdict::Allow, Reason::NoPolicy);
     }
-    let identity = identity(maps, generation, query.peer);
-    let atom = match query.port {
-        Some((transport, port)) => {
+    decide(
+        maps,
+        rule_set,
+        || identity(maps, generation, query.peer),
+        || {
+            let (transport, port) = query.port?;
             let atom = maps.port(transport.port_index(port)).map_or(0, |halves| halves.at(generation));
             Some((transport, atom))
-        }
-        None => None,
-    };
-    decide(rule_set, &best(maps, rule_set, identity, atom))
+        },
+    )
 }
 
 /// The identity of an address: exact first, then the longest prefix. Never inlined: its keys would stay on the small
@@ -126,18 +127,27 @@ pub fn identity<M: Maps>(maps: &M, generation: Generation, address: Address) -> 
     }
 }
 
-/// The best rule of each tier for a cell of (identity, port atom): at most four rows.
+/// What a rule set says of a cell of (identity, port atom): at most four rows. Identity and atom are asked for only if
+/// there may be rows that depend on them.
+///
+/// A rule set without its anchor is one that somebody emptied.
 #[inline]
-pub fn best<M: Maps>(
+pub fn decide<M: Maps>(
     maps: &M,
     rule_set: RuleSetId,
-    identity: Identity,
-    atom: Option<(Transport, PortAtom)>,
-) -> [Slot; TIERS] {
-    let mut best = [Slot::EMPTY; TIERS];
-    merge(&mut best, maps.rule(&RuleKey::new(rule_set, Identity::NONE, PortKey::All)));
+    identity: impl FnOnce() -> Identity,
+    atom: impl FnOnce() -> Option<(Transport, PortAtom)>,
+) -> Decision {
+    let anchor = maps.rule(&RuleKey::new(rule_set, Identity::NONE, PortKey::All));
+    let Some(row) = anchor else { return Decision::without_rule(Verdict::Deny, Reason::CorruptTable) };
+    let Some(anchors) = row.anchors() else {
+        return Decision::without_rule(Verdict::Deny, Reason::CorruptTable);
+    };
+    let mut best = *row.slots();
     let mut class = None;
-    if let Some((transport, atom)) = atom {
+    if anchors.ports
+        && let Some((transport, atom)) = atom()
+    {
         let row = maps.rule(&RuleKey::new(rule_set, Identity::NONE, PortKey::Port(transport, atom)));
         if let Some(row) = &row
             && let Some(found) = row.class()
@@ -146,13 +156,18 @@ pub fn best<M: Maps>(
         }
         merge(&mut best, row);
     }
-    if !identity.is_none() {
-        merge(&mut best, maps.rule(&RuleKey::new(rule_set, identity, PortKey::All)));
-        if let Some(class) = class {
-            merge(&mut best, maps.rule(&RuleKey::new(rule_set, identity, class)));
+    if anchors.peers || class.is_some() {
+        let identity = identity();
+        if !identity.is_none() {
+            if anchors.peers {
+                merge(&mut best, maps.rule(&RuleKey::new(rule_set, identity, PortKey::All)));
+            }
+            if let Some(class) = class {
+                merge(&mut best, maps.rule(&RuleKey::new(rule_set, identity, class)));
+            }
         }
     }
-    best
+    walk(rule_set, &best)
 }
 
 #[inline]
@@ -166,7 +181,7 @@ fn merge(best: &mut [Slot; TIERS], row: Option<RuleRow>) {
 
 /// Walks the tiers: the first that neither is silent nor passes decides; if none does, the packet is allowed.
 #[inline]
-pub fn decide(rule_set: RuleSetId, best: &[Slot; TIERS]) -> Decision {
+fn walk(rule_set: RuleSetId, best: &[Slot; TIERS]) -> Decision {
     for slot in best {
         if slot.is_empty() {
             continue;

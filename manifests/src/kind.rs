@@ -2,15 +2,24 @@
 
 /// A kind that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// networking.k8s.io/v1
     NetworkPolicy,
+    /// policy.networking.k8s.io/v1alpha2
     ClusterNetworkPolicy,
+    /// policy.networking.k8s.io/v1alpha1
     AdminNetworkPolicy,
+    /// policy.networking.k8s.io/v1alpha1
     BaselineAdminNetworkPolicy,
+    /// v1
     Namespace,
+    /// v1
     Node,
+    /// v1
     Pod,
+    /// v1
     Service,
+    /// discovery.k8s.io/v1
     EndpointSlice,
     /// Something that makes pods from a template.
     Workload,
@@ -140,7 +149,38 @@ const fn spelled(policy: Kind) -> &'static str {
 }
 
 impl Kind {
-    pub(crate) const fn is_policy(self) -> bool {
+    /// As in `kind:`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
+            Self::AdminNetworkPolicy => "AdminNetworkPolicy",
+            Self::BaselineAdminNetworkPolicy => "BaselineAdminNetworkPolicy",
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Workload => "Workload",
+        }
+    }
+
+    /// As in `apiVersion:`.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
+            Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy => {
+                "policy.networking.k8s.io/v1alpha1"
+            }
+            Self::Namespace | Self::Node | Self::Pod | Self::Service => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::Workload => "apps/v1",
+        }
+    }
+
+    /// Whether it is a policy of any dialect.
+    pub const fn is_policy(self) -> bool {
         matches!(
             self,
             Self::NetworkPolicy
@@ -150,7 +190,8 @@ impl Kind {
         )
     }
 
-    pub(crate) const fn is_namespaced(self) -> bool {
+    /// Whether its objects are in namespaces.
+    pub const fn is_namespaced(self) -> bool {
         matches!(self, Self::NetworkPolicy | Self::Pod | Self::Service | Self::EndpointSlice | Self::Workload)
     }
 
@@ -186,6 +227,18 @@ pub(crate) enum Keep {
     Nothing,
     /// This of each item of a list.
     Items(&'static Keep),
+}
+
+impl Keep {
+    /// What is kept of the value of a key.
+    pub(crate) fn of_key(self, key: &str) -> Self {
+        let (listed, otherwise) = match self {
+            Self::Keys(listed) => (listed, Self::Nothing),
+            Self::Except(listed) => (listed, Self::All),
+            other => return other,
+        };
+        listed.iter().find(|(name, _)| *name == key).map_or(otherwise, |&(_, keep)| keep)
+    }
 }
 
 use Keep::{All, Except, Items, Keys, Nothing, Time};

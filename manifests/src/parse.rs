@@ -195,21 +195,13 @@ impl Reader {
         let node = reduce(node, read_as.keep());
         let fields = lines(&node, &mut self.paths);
         let source = Arc::new(Source { file: Arc::clone(&self.file), line, fields });
-        let mut problems = Vec::new();
-        match content(&node, read_as) {
-            Err(mismatch) => {
-                problems.push(Problem::invalid(&object, mismatch.path, mismatch.message, mismatch.expected));
-            }
-            Ok((mut content, unknown)) => {
-                problems.extend(unknown.into_iter().map(|path| unknown_field(&object, path, kind)));
-                settle(&mut content, read_as, &object, &mut problems);
-                if problems.is_empty() {
-                    self.parsed.objects.push(Object { object, source, content });
-                    return;
-                }
+        match typed(&node, read_as, &object) {
+            Ok(content) => self.parsed.objects.push(Object { object, source, content }),
+            Err(problems) => {
+                let located = problems.into_iter().map(|problem| problem.located(Some(&source)));
+                self.parsed.problems.extend(located);
             }
         }
-        self.parsed.problems.extend(problems.into_iter().map(|problem| problem.located(Some(&source))));
     }
 
     fn problem(&mut self, mut problem: Problem, line: u32) {
@@ -276,6 +268,17 @@ fn reference(node: &Node, kind: &str, read_as: Option<Kind>) -> ObjectRef {
         None if namespace.is_some() => ObjectRef::namespaced(kind, namespace.unwrap_or_default(), name),
         _ => ObjectRef::cluster(kind, name),
     }
+}
+
+/// What a reduced tree says, or everything that is wrong with it.
+pub(crate) fn typed(node: &Node, read_as: Kind, object: &ObjectRef) -> Result<Content, Vec<Problem>> {
+    let (mut content, unknown) = content(node, read_as).map_err(|mismatch| {
+        vec![Problem::invalid(object, mismatch.path, mismatch.message, mismatch.expected)]
+    })?;
+    let mut problems: Vec<Problem> =
+        unknown.into_iter().map(|path| unknown_field(object, path, &object.kind)).collect();
+    settle(&mut content, read_as, object, &mut problems);
+    if problems.is_empty() { Ok(content) } else { Err(problems) }
 }
 
 /// Decodes a tree; of a policy, also gives the paths of fields that it does not have.

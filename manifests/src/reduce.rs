@@ -17,7 +17,7 @@ pub(crate) fn reduce(mut node: Node, keep: Keep) -> Node {
         (Content::Map(entries), Keep::Keys(_) | Keep::Except(_)) => {
             let written = std::mem::take(entries);
             entries.extend(written.into_iter().filter_map(|mut entry| {
-                let keep = of_key(keep, &entry.key);
+                let keep = keep.of_key(&entry.key);
                 if !is_kept(&entry.value, keep) {
                     return None;
                 }
@@ -32,15 +32,6 @@ pub(crate) fn reduce(mut node: Node, keep: Keep) -> Node {
         _ => {}
     }
     node
-}
-
-fn of_key(keep: Keep, key: &str) -> Keep {
-    let (listed, otherwise) = match keep {
-        Keep::Keys(listed) => (listed, Keep::Nothing),
-        Keep::Except(listed) => (listed, Keep::All),
-        other => return other,
-    };
-    listed.iter().find(|(name, _)| *name == key).map_or(otherwise, |&(_, keep)| keep)
 }
 
 fn is_kept(node: &Node, keep: Keep) -> bool {

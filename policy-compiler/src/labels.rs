@@ -56,6 +56,11 @@ impl<S: Space> Labels<S> {
         self.0.iter().map(|(k, v)| (Arc::clone(k), Arc::clone(v)))
     }
 
+    /// Whether another value has the same memory.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// All pairs, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(k, v)| (&**k, &**v))

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datapath::abi::{Direction, PortAtom, PortKey, RuleRow, RuleSetId, Slot, Transport};
+use datapath::abi::{Anchors, Direction, PortAtom, PortKey, RuleRow, RuleSetId, Slot, Transport};
 use datapath::verdict::{Action, Tier};
 use rustc_hash::FxHashMap;
 
@@ -288,11 +288,20 @@ impl RuleSet {
             }
         }
         match key {
-            PortKey::All => row,
+            PortKey::All => row.anchoring(self.anchors()),
             PortKey::Port(transport, atom) => match self.classes[transport as usize].of(atom) {
                 Some(class) => row.with_class(class),
                 None => row,
             },
+        }
+    }
+
+    /// Which kinds of rows there can be, whatever identities and atoms there are.
+    fn anchors(&self) -> Anchors {
+        let specific = |rule: &RankedRule| rule.peers != RankedPeers::Any && rule.ports == RankedPorts::Any;
+        Anchors {
+            ports: self.rules.iter().any(|rule| rule.ports != RankedPorts::Any),
+            peers: self.rules.iter().any(specific),
         }
     }
 

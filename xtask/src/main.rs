@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod bpf;
 mod cases;
+mod cluster;
 mod compiler;
 mod demo;
 mod fuzz;
@@ -54,6 +55,8 @@ enum Verb {
     Demo(demo::Options),
     /// Run a benchmark of the package `tests`
     Bench(bench::Options),
+    /// Bring up a Kubernetes cluster on this machine, use it, take it down
+    Cluster(cluster::Options),
     /// Run the fuzz targets
     Fuzz(fuzz::Options),
     /// Run a corpus of connectivity cases with answers that others wrote
@@ -63,7 +66,7 @@ enum Verb {
 fn main() -> ExitCode {
     // Not `Result`: that would print a backtrace of this program, where the failure is in another.
     match run(Arguments::parse().verb) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> Result<()> {
+fn run(verb: Verb) -> Result<ExitCode> {
     let root = root()?;
     match verb {
         Verb::Setup => setup::run(&root),
@@ -83,9 +86,11 @@ fn run(verb: Verb) -> Result<()> {
         Verb::KernelMatrix(options) => kernel_matrix::run(&root, &options),
         Verb::Demo(options) => demo::run(&root, &options),
         Verb::Bench(options) => bench::run(&root, &options),
+        Verb::Cluster(options) => return cluster::run(&options),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Cases(options) => cases::run(&root, &options),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The root of the repository: the folder above this crate's.

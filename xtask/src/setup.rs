@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use kubelab::programs;
 
 use crate::compiler::Compiler;
 use crate::{kernel_matrix, process};
@@ -26,7 +27,7 @@ struct Need {
     by_hand: &'static str,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need {
         name: "a compiler for BPF",
         why: "builds bpf/ for the kernel",
@@ -63,6 +64,13 @@ const NEEDS: [Need; 5] = [
         is_there: || NETWORK_TOOLS.iter().all(|program| process::find(program).is_some()),
         install: |_| apt_install(&["nftables", "iptables", "ipset", "iproute2", "bpftool"]),
         by_hand: "install nft, iptables, ipset, iproute2 and bpftool",
+    },
+    Need {
+        name: "an API server",
+        why: "is what the tests of the agent's watch and rights talk to (five minutes of building, once)",
+        is_there: api_server_works,
+        install: install_api_server,
+        by_hand: "install etcd, and Go 1.24 or newer, then `cargo xtask cluster build --api-server`",
     },
 ];
 
@@ -131,6 +139,17 @@ fn install_cargo_deny(root: &Path) -> Result<()> {
     process::run(&mut cargo_install(root, "cargo-deny", CARGO_DENY))
 }
 
+fn api_server_works() -> bool {
+    programs::is_installed("etcd") && programs::FOR_API_SERVER.iter().all(|program| program.is_there())
+}
+
+fn install_api_server(_: &Path) -> Result<()> {
+    if !programs::is_installed("etcd") {
+        apt_install(&["etcd-server"])?;
+    }
+    kubelab::build(&programs::FOR_API_SERVER)
+}
+
 fn cargo_install(root: &Path, package: &str, version: &str) -> Command {
     let mut command = process::cargo(root);
     // `--force`: a binary that is there but does not start (its LLVM was removed) is to be replaced.
@@ -138,7 +157,7 @@ fn cargo_install(root: &Path, package: &str, version: &str) -> Command {
     command
 }
 
-fn apt_install(packages: &[&str]) -> Result<()> {
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     if process::find("apt-get").is_none() {
         bail!("there is no apt-get here");
     }

@@ -6,7 +6,6 @@ use agent_api::VERSION;
 use agent_api::frame::{Frame, Hello, REPLY_LENGTH, REQUEST_LENGTH, line};
 use agent_api::reply::Reply;
 use agent_api::request::{Flows, Request};
-use agent_api::world::pieces;
 use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -100,8 +99,8 @@ impl Client {
         };
         match timeout(bound, asked).await {
             Ok(Some(Ok(Answer::Reply(reply)))) => self.reply(reply).await?,
-            Ok(Some(Ok(Answer::World(documents)))) => {
-                for piece in pieces(&documents) {
+            Ok(Some(Ok(Answer::World(pieces)))) => {
+                for piece in pieces {
                     self.reply(Box::new(Reply::World(piece))).await?;
                 }
             }

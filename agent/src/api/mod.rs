@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use agent_api::reply::Reply;
 use agent_api::request::Request;
-use agent_api::world::Document;
+use agent_api::world::{Document, World, pieces};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -40,7 +40,31 @@ pub enum Answer {
     /// To all but `world`.
     Reply(Box<Reply>),
     /// To `world`; it is cut into pieces on the way.
-    World(Arc<Vec<Document>>),
+    World(Pieces),
+}
+
+/// Documents in pieces, made as they are taken.
+pub struct Pieces(Box<dyn Iterator<Item = World> + Send>);
+
+impl Pieces {
+    /// Cuts these.
+    pub fn of(documents: impl Iterator<Item = Document> + Send + 'static) -> Self {
+        Self(Box::new(pieces(documents)))
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = World;
+
+    fn next(&mut self) -> Option<World> {
+        self.0.next()
+    }
+}
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pieces")
+    }
 }
 
 /// Bounds.

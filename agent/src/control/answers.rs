@@ -7,7 +7,9 @@ use agent_api::status::{
     Counter, Endpoint, EndpointState, Hook, HookKind, MapUse, OutsideDevice, Share, Status,
 };
 use agent_api::verification::{Compared, Difference, Disagreement, Verification};
+use datapath::abi::Direction::Ingress as Incoming;
 use datapath::abi::{ABI_VERSION, RuleSetId, Transport};
+use datapath::fault::Fault;
 use datapath::lookup::{Decision, Maps, Origin, Query, judge};
 use policy_compiler::object::PodKey;
 use policy_compiler::tables::address;
@@ -26,11 +28,9 @@ impl Control {
         let Some(call) = self.take_waiting(call) else { return };
         let answer = match &call.request {
             Request::Status => self.status().map(|status| reply(Reply::Status(Box::new(status)))),
-            Request::World => self
-                .documents
-                .clone()
-                .map(Answer::World)
-                .ok_or_else(|| "no reading of the manifests was accepted yet".to_owned()),
+            Request::World => {
+                self.documents().map(Answer::World).ok_or_else(|| self.world.reasons().join("; "))
+            }
             Request::Judge(questions) => self.judge(questions).map(|answers| reply(Reply::Answers(answers))),
             Request::Verify => self.verify().map(|verification| reply(Reply::Verification(verification))),
             Request::Resync => self.resync().map(|status| reply(Reply::Status(Box::new(status)))),
@@ -45,6 +45,7 @@ impl Control {
     fn resync(&mut self) -> Result<Status, String> {
         self.parts.reread.notify_one();
         self.parts.monitor.resync().map_err(|error| format!("asking for all interfaces anew: {error}"))?;
+        self.look_at_hooks();
         self.compare();
         self.status()
     }
@@ -54,10 +55,15 @@ impl Control {
         let said = |error: crate::dataplane::Error| error.to_string();
         let reasons = self.reasons();
         let mut problems: Vec<String> = self.remarks.iter().map(ToString::to_string).collect();
+        problems.extend(self.world.notes());
         problems.extend(self.behind.clone());
         let counters = self.counted().map_err(said)?;
         let mut sums = std::collections::BTreeMap::<String, u64>::new();
+        let mut refused = std::collections::BTreeMap::<u32, u64>::new();
         for (key, count) in counters {
+            if key.cause == Fault::FlowShare.into() {
+                *refused.entry(key.interface).or_default() += count.packets;
+            }
             let direction = if key.direction == 0 { "ingress" } else { "egress" };
             *sums.entry(format!("{direction} {}", key.cause.name().unwrap_or("unknown"))).or_default() +=
                 count.packets;
@@ -70,7 +76,7 @@ impl Control {
                 endpoint: endpoint.pod.clone().unwrap_or_else(|| endpoint.interface.clone()),
                 used: dataplane.flows_of(endpoint.interface_index),
                 limit,
-                refused: 0,
+                refused: refused.get(&endpoint.interface_index).copied().unwrap_or(0),
             })
             .collect();
         let maps = dataplane.uses().map_err(said)?.into_iter().map(|(name, used, size)| MapUse {
@@ -117,7 +123,10 @@ impl Control {
                     (Some(why), _, _) => (EndpointState::Failed, Some(why.clone())),
                     (None, Some(why), _) => (EndpointState::Unknown, Some(why.clone())),
                     (None, None, None) => (EndpointState::Held, Some("its pod is not known yet".to_owned())),
-                    (None, None, Some(_)) if !self.armed => (EndpointState::Held, None),
+                    (None, None, Some(_)) if !self.armed => {
+                        let why = "the agent has just started, and attaches its programs when it has read the policies";
+                        (EndpointState::Held, Some(why.to_owned()))
+                    }
                     (None, None, Some(_)) => (EndpointState::Enforced, None),
                 };
                 Endpoint {
@@ -192,14 +201,23 @@ impl Control {
     }
 
     fn query(&self, question: &Question, pod: &PodKey) -> Query {
+        let direction = direction(question.direction);
         let own =
             self.compiler.cluster().pods.get(pod).is_some_and(|pod| pod.addresses.contains(&question.peer));
-        Query {
-            direction: direction(question.direction),
-            peer: address(question.peer),
-            port: question.port.map(|(protocol, port)| (transport(protocol), port)),
-            origin: if own { Origin::OwnAddress } else { Origin::Elsewhere },
-        }
+        let origin = if own {
+            Origin::OwnAddress
+        } else if direction == Incoming && self.is_own_node(question.peer) {
+            Origin::OwnNode
+        } else {
+            Origin::Elsewhere
+        };
+        let port = question.port.map(|(protocol, port)| (transport(protocol), port));
+        Query { direction, peer: address(question.peer), port, origin }
+    }
+
+    /// Whether packets from an address come from this node itself: the cluster says it is the node's, or the node has it.
+    fn is_own_node(&self, address: std::net::IpAddr) -> bool {
+        self.snapshot.own_addresses.contains(&address) || self.own_node_addresses().contains(&address)
     }
 
     /// Compares all maps, then asks both about every local pair and every port that a rule tells apart.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use policy_compiler::object::PodKey;
 
 use super::Control;
-use crate::dataplane::{PodInterface, Role as Hooked};
+use crate::dataplane::{Bound, PodInterface, Role as Hooked};
 use crate::endpoint::role::Role;
 use crate::endpoint::snapshot::Veth;
 
@@ -16,6 +16,7 @@ impl Control {
         self.parts.classifier.set_node_addresses(self.own_node_addresses());
         self.roles = self.parts.classifier.roles(&self.snapshot);
         self.forget_gone();
+        self.follow_facts();
         if self.armed {
             self.attach_all();
             self.bind_all();
@@ -84,7 +85,7 @@ impl Control {
 
     /// Says to the dataplane which pods are behind which interfaces; closes those behind which no pod is known.
     pub(super) fn bind_all(&mut self) {
-        if self.documents.is_none() {
+        if !self.world.is_known {
             return;
         }
         if self.roles.is_empty() {
@@ -119,6 +120,10 @@ impl Control {
                 }
                 Some(why) => self.hold(veth, why),
             }
+        }
+        // In the first pass, and while the kernel is behind, it is caught up with anyway.
+        if self.adopted && self.reconciled.is_some() && self.behind.is_none() {
+            self.catch_up();
         }
     }
 
@@ -189,7 +194,11 @@ impl Control {
         let interface = PodInterface { interface: veth.interface, mac, ipv4, ipv6, link_local };
         match self.parts.dataplane.bind(pod, &interface) {
             Ok(bound) => {
+                if self.parts.dataplane.is_open(veth.interface) {
+                    self.ask_neighbours(&interface, veth, bound == Bound::Placed);
+                }
                 tracing::debug!(%pod, interface = veth.name, ?bound, "bound");
+                self.adopted |= bound == Bound::Adopted;
                 Ok(())
             }
             Err(error) => {

@@ -8,19 +8,35 @@ use policy_compiler::plan::adoption::{Adoption, plan_from};
 use policy_compiler::plan::{Step, plan};
 use tokio::time::Instant;
 
+use super::services::Touched;
 use super::{Control, RETRY_EVERY};
+
+/// What was not as intended, since the maps were last compared.
+#[derive(Debug, Default)]
+pub(super) struct Met {
+    found: u64,
+    repaired: u64,
+}
+
+impl Met {
+    fn add(&mut self, found: u64, repaired: u64) {
+        self.found += found;
+        self.repaired += repaired;
+    }
+}
 
 impl Control {
     /// Takes in what changed, and brings the kernel to it. `moved` changes no table.
     pub(super) fn enforce(&mut self, events: Vec<Event>, moved: Vec<Event>, first: bool) {
         let begun = Instant::now();
+        let touched = Touched::by(&events);
         let delta = self.compiler.apply(events);
         let same = self.compiler.apply(moved);
         debug_assert!(same.is_empty(), "what only moved to another line changes no table");
         self.parts.metrics.compile_seconds.observe(begun.elapsed().as_secs_f64());
         self.parts.metrics.policies.set(i64::try_from(self.compiler.policies().count()).unwrap_or(i64::MAX));
         let begun = Instant::now();
-        self.write_facts();
+        self.write_facts(&touched);
         if first || self.behind.is_some() {
             // Pods are told apart first: what the kernel holds is adopted by pod.
             self.bind_all();
@@ -83,7 +99,10 @@ impl Control {
 
     /// Notes that the kernel does not hold what is intended.
     pub(super) fn fall_behind(&mut self, why: &str) {
-        tracing::error!(why, "the kernel does not hold what is intended");
+        // It is tried again every second; once is enough to be told of one cause.
+        if self.behind.as_deref() != Some(why) {
+            tracing::error!(why, "the kernel does not hold what is intended");
+        }
         self.parts.metrics.map_write_failures.inc();
         self.behind = Some(why.to_owned());
         self.retry_at = Instant::now() + RETRY_EVERY;
@@ -97,8 +116,8 @@ impl Control {
             Err(error) => return self.fall_behind(&format!("reading the kernel's maps: {error}")),
         };
         let Adoption { steps, found } = plan_from(&image, self.compiler.tables());
-        let first = self.reconciled.is_none();
-        let intended = self.behind.is_some() || first;
+        let adopted = std::mem::take(&mut self.adopted);
+        let intended = self.behind.is_some() || self.reconciled.is_none() || adopted;
         if self.perform(&steps) {
             self.behind = None;
             if !found.is_empty() && !intended {
@@ -114,27 +133,30 @@ impl Control {
                 }
             }
             let sum = if intended { 0 } else { sum };
-            self.reconciled = Some(Reconcile { when: Timestamp::now(), found: sum, repaired: sum });
+            self.met.add(sum, sum);
+            let Met { found, repaired } = std::mem::take(&mut self.met);
+            self.reconciled = Some(Reconcile { when: Timestamp::now(), found, repaired });
         }
     }
 
     /// Compares all that the kernel holds with intent, and puts it right.
     pub(super) fn compare(&mut self) {
-        if self.documents.is_none() || !self.armed {
+        if !self.world.is_known || !self.armed {
             return;
         }
         match self.parts.dataplane.repair_interfaces() {
             Ok(0) => {}
             Ok(rows) => {
                 tracing::warn!(rows, "rows of interfaces were not as intended, and were put right");
-                self.parts.metrics.add_reconciled("interfaces", rows as u64, rows as u64);
+                let rows = rows as u64;
+                self.parts.metrics.add_reconciled("interfaces", rows, rows);
+                self.met.add(rows, rows);
             }
             Err(error) => self.fall_behind(&format!("comparing rows of interfaces: {error}")),
         }
         self.facts.forget();
-        self.write_facts();
+        self.write_facts(&Touched::default());
         self.catch_up();
-        self.look_at_hooks();
     }
 
     /// Looks at every hook, and puts right what is not as it should be.
@@ -146,10 +168,12 @@ impl Control {
                     tracing::warn!(%place, flaw = ?finding.flaw, "a hook was not as intended, and was put right");
                     self.parts.metrics.hooks_repaired.inc();
                     self.parts.metrics.add_reconciled("hook", 1, 1);
+                    self.met.add(1, 1);
                 }
                 Some(error) => {
                     tracing::error!(%place, flaw = ?finding.flaw, %error, "a hook is not as intended");
                     self.parts.metrics.add_reconciled("hook", 1, 0);
+                    self.met.add(1, 0);
                     self.failed.insert(place.interface, format!("{place}: {error}"));
                 }
             }

@@ -1,24 +1,25 @@
-//! Addresses of nodes and services, and the settings that depend on them.
+//! Addresses of nodes and services as the kernel is told them, and the settings that depend on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use datapath::hook::{ServiceKey, ServiceRow};
-use policy_compiler::facts::{EndpointSlice, Service, TargetPort};
-
 use super::Control;
+use super::services::{Services, Touched};
+use crate::dataplane::Error;
 
 /// What the kernel was told last.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    nodes: Option<BTreeSet<IpAddr>>,
-    services: Option<BTreeMap<ServiceKey, ServiceRow>>,
+    /// Without it everything is told anew.
+    own: Option<BTreeSet<IpAddr>>,
+    nodes: BTreeSet<IpAddr>,
+    services: Services,
 }
 
 impl Written {
     /// Has everything written again.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        self.own = None;
     }
 }
 
@@ -29,45 +30,50 @@ impl Control {
         node.map(|node| node.addresses.clone()).unwrap_or_default()
     }
 
-    /// Tells the kernel addresses of nodes and services, as far as they changed.
-    pub(super) fn write_facts(&mut self) {
-        let cluster: BTreeSet<IpAddr> =
-            self.compiler.cluster().nodes.values().flat_map(|node| node.addresses.iter().copied()).collect();
-        // Others than this one are known: tunnelled traffic of strangers can be told.
-        let known = self.compiler.cluster().nodes.len() > 1;
-        let nodes: BTreeSet<IpAddr> = cluster.union(&self.snapshot.own_addresses).copied().collect();
-        let services = self.services();
-        let tunnels = self.tunnels();
-        let result = self.tell_kernel(nodes, services, tunnels, known);
-        if let Err(error) = result {
+    /// Tells the kernel addresses of nodes and services, as far as they were touched or the node's own changed.
+    pub(super) fn write_facts(&mut self, touched: &Touched) {
+        if let Err(error) = self.tell_kernel(touched) {
             self.facts.forget();
             self.fall_behind(&format!("addresses of nodes and services: {error}"));
         }
     }
 
-    fn tell_kernel(
-        &mut self,
-        nodes: BTreeSet<IpAddr>,
-        services: BTreeMap<ServiceKey, ServiceRow>,
-        tunnels: [u16; 4],
-        nodes_known: bool,
-    ) -> Result<(), crate::dataplane::Error> {
-        let dataplane = &self.parts.dataplane;
-        if self.facts.nodes.as_ref() != Some(&nodes) {
-            dataplane.set_nodes(&nodes.iter().copied().collect::<Vec<_>>())?;
+    /// The same, if the node's interfaces changed in what matters here.
+    pub(super) fn follow_facts(&mut self) {
+        if self.world.is_known && self.facts.own.as_ref() != Some(&self.snapshot.own_addresses) {
+            self.write_facts(&Touched::default());
         }
-        if self.facts.services.as_ref() != Some(&services) {
-            dataplane.set_services(&services)?;
+    }
+
+    fn tell_kernel(&mut self, touched: &Touched) -> Result<(), Error> {
+        let own = &self.snapshot.own_addresses;
+        let (dataplane, cluster) = (&self.parts.dataplane, self.compiler.cluster());
+        let all = self.facts.own.as_ref() != Some(own);
+        if all || touched.nodes {
+            let named = cluster.nodes.values().flat_map(|node| &node.addresses);
+            let nodes: BTreeSet<IpAddr> = named.chain(own).copied().collect();
+            if all || nodes != self.facts.nodes {
+                dataplane.set_nodes(&nodes.iter().copied().collect::<Vec<_>>())?;
+                self.facts.nodes = nodes;
+            }
+        }
+        if all {
+            self.facts.services = Services::of(cluster, own);
+            dataplane.set_services(&self.facts.services.rows())?;
+        } else {
+            let change = self.facts.services.change(cluster, own, touched);
+            dataplane.change_services(self.facts.services.count(), &change.removed, &change.set)?;
         }
         let mut settings = dataplane.settings()?;
         let before = settings;
-        settings.nodes_known = u8::from(nodes_known);
-        settings.services = u8::from(!services.is_empty());
-        settings.tunnel_ports = tunnels;
+        // Others than this one are known: tunnelled traffic of strangers can be told.
+        settings.nodes_known = u8::from(cluster.nodes.len() > 1);
+        settings.services = u8::from(self.facts.services.count() > 0);
+        settings.tunnel_ports = self.tunnels();
         if settings != before {
             dataplane.configure(&settings)?;
         }
-        self.facts = Written { nodes: Some(nodes), services: Some(services) };
+        self.facts.own = Some(own.clone());
         Ok(())
     }
 
@@ -80,77 +86,5 @@ impl Control {
             ports[3] = other;
         }
         ports
-    }
-
-    fn services(&self) -> BTreeMap<ServiceKey, ServiceRow> {
-        let cluster = self.compiler.cluster();
-        let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-        for slice in cluster.endpoint_slices.values() {
-            if let Some(service) = &slice.service {
-                slices.entry((&slice.namespace, service)).or_default().push(slice);
-            }
-        }
-        let mut rows = BTreeMap::new();
-        for service in cluster.services.values() {
-            let slices = slices.get(&(&*service.namespace, &*service.name)).map_or(&[][..], Vec::as_slice);
-            for port in &service.ports {
-                for address in &service.addresses {
-                    let key = key(*address, port.port, port.transport.ip_protocol());
-                    let backend = self.backend_here(service, port, slices, *address);
-                    rows.insert(key, row(backend));
-                }
-            }
-        }
-        rows
-    }
-
-    /// A backend at one of the node's own addresses: no hook comes after the address was translated.
-    fn backend_here(
-        &self,
-        service: &Service,
-        port: &policy_compiler::facts::ServicePort,
-        slices: &[&EndpointSlice],
-        address: IpAddr,
-    ) -> Option<(IpAddr, u16)> {
-        let here = slices.iter().find_map(|slice| {
-            let own = slice.addresses.iter().find(|backend| {
-                backend.is_ipv4() == address.is_ipv4() && self.snapshot.own_addresses.contains(backend)
-            })?;
-            let named = slice
-                .ports
-                .iter()
-                .find(|(name, transport, _)| *name == port.name && *transport == port.transport);
-            let number = match (&port.target, named) {
-                (_, Some((_, _, number))) | (TargetPort::Number(number), None) => *number,
-                (TargetPort::Name(_), None) => return None,
-            };
-            Some((*own, number))
-        });
-        if here.is_some() {
-            tracing::trace!(namespace = %service.namespace, service = %service.name, "has a backend on this node itself");
-        }
-        here
-    }
-}
-
-fn key(address: IpAddr, port: u16, protocol: u8) -> ServiceKey {
-    ServiceKey { address: bytes(address), port, protocol, family: if address.is_ipv4() { 4 } else { 6 } }
-}
-
-fn row(backend: Option<(IpAddr, u16)>) -> ServiceRow {
-    match backend {
-        Some((address, port)) => ServiceRow { backend: bytes(address), port, pad: 0 },
-        None => ServiceRow { backend: [0; 16], port: 0, pad: 0 },
-    }
-}
-
-fn bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&address.octets());
-            bytes
-        }
-        IpAddr::V6(address) => address.octets(),
     }
 }

@@ -1,17 +1,19 @@
 //! The one task that owns the state.
 //!
 //! ```text
-//! standalone --Update--> Control --Event--> Compiler --Delta--> plan --Step--> Dataplane
-//! endpoint --Snapshot-->    |                                                     |
-//! api --Call-->             +-- answers, metrics, health          events, counters+
+//! source --Update-----> Control --Event--> Compiler --Delta--> plan --Step--> Dataplane
+//! endpoint --Snapshot->    |                                                     |
+//! api --Call--------->     +-- answers, metrics, health          events, counters+
 //! ```
 //!
 //! - `enforce`: what the compiler says becomes what the kernel holds, and is compared with it;
 //! - `endpoints`: which pod is behind which interface, and which programs are attached;
-//! - `facts`: node and service addresses;
+//! - `facts`: node and service addresses; `services`: the rows of the latter;
 //! - `answers`: what clients ask;
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health;
+//! - `world`: what the sources told;
+//! - `saving`: what is known, on disk;
 //! - `waiting`: pods whose containers are held back until their policy is in force.
 //!
 //! Nothing here waits for anybody but the kernel. If the kernel holds something else than intended (a write failed, a map
@@ -22,8 +24,12 @@ mod endpoints;
 mod enforce;
 mod facts;
 mod flows;
+mod neighbours;
 mod numbers;
+mod saving;
+mod services;
 mod waiting;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +42,7 @@ use datapath::event::Event as PacketEvent;
 use jiff::Timestamp;
 use policy_compiler::compiler::{Compiler, Scope};
 use policy_compiler::problem::{Problem, Severity};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use crate::api::Call;
@@ -44,12 +50,12 @@ use crate::dataplane::{Dataplane, Events};
 use crate::endpoint::monitor::Handle;
 use crate::endpoint::role::{Classifier, Role};
 use crate::endpoint::snapshot::Snapshot;
+use crate::kubernetes::status::Report;
 use crate::metrics::{Health, Metrics};
-use crate::standalone::Update;
-use agent_api::world::Document;
+use crate::source::Update;
 
-/// How long the first world is waited for before interfaces are closed for want of it.
-const FIRST_WORLD: Duration = Duration::from_secs(2);
+pub use saving::Saver;
+
 /// How often hooks are looked at.
 const HOOKS_EVERY: Duration = Duration::from_secs(1);
 /// How often the kernel's maps are compared with intent.
@@ -74,9 +80,15 @@ pub struct Parts {
     pub monitor: Handle,
     /// What interfaces are.
     pub classifier: Classifier,
-    /// Readings of the world.
+    /// News of the world.
     pub updates: mpsc::Receiver<Update>,
-    /// To ask for a reading.
+    /// How long the first world is waited for before interfaces are closed for want of it.
+    pub first_world: Duration,
+    /// Where what is known is saved, if anywhere.
+    pub saver: Option<Saver>,
+    /// Where it is told how the node stands, if anywhere.
+    pub reports: Option<watch::Sender<Report>>,
+    /// To ask for news at once.
     pub reread: Arc<Notify>,
     /// Requests of clients.
     pub calls: mpsc::Receiver<Call>,
@@ -94,8 +106,10 @@ pub struct Control {
     parts: Parts,
     compiler: Compiler,
     started: Timestamp,
-    /// The accepted documents; none before the first reading was accepted.
-    documents: Option<Arc<Vec<Document>>>,
+    /// What the sources told.
+    world: world::World,
+    /// When something changed that is not saved yet.
+    changed_at: Option<Instant>,
     /// What is wrong with the last reading, or noteworthy about it.
     remarks: Vec<Problem>,
     snapshot: Arc<Snapshot>,
@@ -110,6 +124,11 @@ pub struct Control {
     behind: Option<String>,
     retry_at: Instant,
     reconciled: Option<Reconcile>,
+    met: enforce::Met,
+    /// A pod was found behind an interface whose rules an agent before this one wrote: they are still to be compared.
+    adopted: bool,
+    /// Pods that were opened a moment ago.
+    asked: neighbours::Asked,
     /// What the facts of nodes and services were made from, to see whether they changed.
     facts: facts::Written,
     /// Who waits for a pod's policy.
@@ -125,7 +144,8 @@ impl Control {
             parts,
             compiler,
             started: Timestamp::now(),
-            documents: None,
+            world: world::World::default(),
+            changed_at: None,
             remarks: Vec::new(),
             snapshot,
             roles: BTreeMap::new(),
@@ -135,6 +155,9 @@ impl Control {
             behind: None,
             retry_at: Instant::now(),
             reconciled: None,
+            met: enforce::Met::default(),
+            adopted: false,
+            asked: neighbours::Asked::default(),
             facts: facts::Written::default(),
             waiting: waiting::Waiting::default(),
         }
@@ -150,15 +173,18 @@ impl Control {
         let mut snapshots = self.parts.monitor.subscribe();
         let [mut hooks, mut maps, mut flows] = [HOOKS_EVERY, MAPS_EVERY, FLOWS_EVERY].map(interval);
         let mut beat = interval(Duration::from_millis(250));
-        let deadline = Instant::now() + FIRST_WORLD;
+        let deadline = Instant::now() + self.parts.first_world;
         let mut heard = Vec::with_capacity(EVENTS);
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                () = &mut stop => return Ok(()),
+                () = &mut stop => {
+                    self.save_last();
+                    return Ok(());
+                }
                 update = self.parts.updates.recv() => match update {
                     Some(update) => self.take(update),
-                    None => anyhow::bail!("nothing reads the manifests any more"),
+                    None => anyhow::bail!("nothing tells of the cluster any more"),
                 },
                 changed = snapshots.changed() => {
                     changed.map_err(|_| anyhow::anyhow!("nothing watches the interfaces any more"))?;
@@ -181,7 +207,10 @@ impl Control {
                     }
                     if self.behind.is_some() && now >= self.retry_at {
                         self.catch_up();
+                        self.note_enforced();
                     }
+                    self.save(now);
+                    self.tell_how_it_stands();
                 }
             }
             self.settle_waiting();
@@ -199,13 +228,16 @@ impl Control {
                 }
                 self.remarks = problems;
             }
+            Update::Followed(followed) => self.take_followed(*followed),
             Update::Changed { mut events, moved, documents, remarks } => {
                 self.waiting.correct(&mut events);
+                self.waiting.forget(&events);
                 for remark in &remarks {
                     tracing::info!(%remark, "accepted with a remark");
                 }
                 self.remarks = remarks;
-                let first = self.documents.replace(documents).is_none();
+                self.world.files = Some(documents);
+                let first = !std::mem::replace(&mut self.world.is_known, true);
                 self.enforce(events, moved, first);
             }
         }
@@ -214,9 +246,7 @@ impl Control {
     /// Why the agent is not ready.
     fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.documents.is_none() {
-            reasons.push("no reading of the manifests was accepted yet".to_owned());
-        }
+        reasons.extend(self.world.reasons());
         reasons.extend(self.behind.clone());
         for (interface, why) in &self.failed {
             let name = self.snapshot.devices.get(interface).map_or("?", |device| device.name.as_str());

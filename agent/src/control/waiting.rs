@@ -74,10 +74,17 @@ impl Waiting {
             return;
         }
         for event in events {
-            match event {
-                Event::Pod(pod) => self.correct_pod(pod),
-                Event::PodGone { key, uid } => self.release(key, uid.as_deref().unwrap_or_default()),
-                _ => {}
+            if let Event::Pod(pod) = event {
+                self.correct_pod(pod);
+            }
+        }
+    }
+
+    /// Forgets what was given to pods that are gone.
+    pub(super) fn forget(&mut self, events: &[Event]) {
+        for event in events {
+            if let Event::PodGone { key, uid } = event {
+                self.release(key, uid.as_deref().unwrap_or_default());
             }
         }
     }
@@ -138,7 +145,7 @@ impl Control {
 
     /// Has the compiler know at once what was given, as far as it knows the pods.
     fn apply_given(&mut self, given: &PodKey, addresses: &[IpAddr]) {
-        if self.documents.is_none() {
+        if !self.world.is_known {
             return;
         }
         let local = self.compiler.tables().endpoints.keys();
@@ -183,7 +190,7 @@ impl Control {
     /// Whether a pod's policy is in force at the interface that has its addresses; or why not.
     fn in_force(&self, waiter: &Waiter) -> Result<InForce, String> {
         let (key, wait) = (&waiter.key, &waiter.wait);
-        if self.documents.is_none() {
+        if !self.world.is_known {
             return Err("the agent does not know the cluster yet".to_owned());
         }
         let pod = self
@@ -302,9 +309,9 @@ mod tests {
     fn what_was_given_is_forgotten_with_the_pod_and_not_with_one_before_it() {
         let gone = |uid: &str| Event::PodGone { key: PodKey::new("shop", "a"), uid: Some(uid.into()) };
         let mut waiting = given("a", "2", "10.0.0.5");
-        waiting.correct(&mut [gone("1")]);
+        waiting.forget(&[gone("1")]);
         assert_eq!(waiting.given.len(), 1);
-        waiting.correct(&mut [gone("2")]);
+        waiting.forget(&[gone("2")]);
         assert_eq!(waiting.given.len(), 0);
         let mut waiting = given("a", "2", "10.0.0.5");
         waiting.release(&PodKey::new("shop", "a"), "1");

@@ -50,6 +50,11 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         problem: String,
     },
+    /// Another agent has the place for pins.
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Something about a pin or file failed.
     Pin {
         /// The path.
@@ -88,6 +93,13 @@ pub enum Error {
         /// What it returned for a frame at an interface of which it knows nothing.
         returned: u32,
     },
+    /// The neighbours of a pod cannot be asked for in its name: it asks itself, after a second.
+    Neighbours {
+        /// The pod's interface.
+        interface: u32,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// The clock of the programs cannot be read.
     Clock(String),
 }
@@ -105,7 +117,23 @@ impl fmt::Display for MapError {
 impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { map, needed, size } = self;
-        write!(f, "map {map} has room for {size} entries and would need {needed}: nothing was written")
+        write!(f, "map {map} has room for {size} entries and would need {needed}: nothing was written")?;
+        match self.option() {
+            Some(option) => write!(f, "; start the agent with {option} {needed} or more"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Capacity {
+    /// By which option of the agent the map is made larger.
+    fn option(&self) -> Option<&'static str> {
+        match self.map {
+            "rules" => Some("--rules"),
+            "addresses4" | "addresses6" => Some("--addresses"),
+            "prefixes4" | "prefixes6" => Some("--prefixes"),
+            _ => None,
+        }
     }
 }
 
@@ -118,6 +146,12 @@ impl fmt::Display for Error {
             ),
             Self::Object { from, problem } => write!(f, "BPF object {from}: {problem}"),
             Self::Place { path, problem } => write!(f, "bpffs directory {}: {problem}", path.display()),
+            Self::Taken { path } => write!(
+                f,
+                "bpffs directory {}: another agent has it; expected one agent to a directory: end that one first, or name \
+                 another directory with --bpffs",
+                path.display()
+            ),
             Self::Pin { path, operation, error } => write!(f, "{}: {operation}: {error}", path.display()),
             Self::Load(problem) => write!(f, "the BPF object cannot be loaded: {problem}"),
             Self::Program { program, problem } => write!(f, "BPF program {program}: {problem}"),
@@ -129,6 +163,9 @@ impl fmt::Display for Error {
                 "{place}: the program attached there returned {returned} for a packet of an unknown interface, where it has to \
                  return 2 (drop)"
             ),
+            Self::Neighbours { interface, error } => {
+                write!(f, "interface {interface}: asking for the pod's neighbours in its name: {error}")
+            }
             Self::Clock(problem) => write!(f, "clock of the BPF programs: {problem}"),
         }
     }
@@ -145,7 +182,9 @@ impl std::error::Error for Capacity {}
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Pin { error, .. } | Self::Hook { error, .. } => Some(error),
+            Self::Pin { error, .. } | Self::Hook { error, .. } | Self::Neighbours { error, .. } => {
+                Some(error)
+            }
             Self::Map(error) => Some(error),
             Self::Capacity(error) => Some(error),
             _ => None,

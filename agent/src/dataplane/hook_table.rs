@@ -267,18 +267,21 @@ impl Table {
                 pins::remove(&self.links.join(place.pin()))?;
                 self.attach_early(place, programs)
             }
-            (Some(Attached::Link(link)), Flaw::Gone | Flaw::Behind) => {
+            (Some(Attached::Link(_)), Flaw::Gone) => {
+                // Nothing of ours is there, so the kernel takes the program that is loaded already.
+                self.come_first(place, programs.hook(place.hook))
+            }
+            (Some(Attached::Link(link)), Flaw::Behind) => {
                 let held = link::link_info(link).map_err(place.failed("ask what a link holds"))?.program;
-                self.come_first(place, held, programs)
+                self.come_first(place, programs.other(place.hook, held)?)
             }
             (Some(Attached::Off(_)) | None, _) => Ok(()),
         }?;
         self.check(place, programs)
     }
 
-    /// A second link with a second program, first on the hook; only then the one before goes.
-    fn come_first(&mut self, place: Place, held: u32, programs: &mut Programs) -> Result<(), Error> {
-        let program = programs.other(place.hook, held)?;
+    /// A second link, with a program that is not there yet, first on the hook; only then the one before goes.
+    fn come_first(&mut self, place: Place, program: &Program) -> Result<(), Error> {
         let link = link::attach_first(program.fd(), place.interface, place.site())
             .map_err(place.failed("attach in front"))?;
         let (pin, next) = (self.links.join(place.pin()), self.links.join(format!("{}-next", place.pin())));

@@ -88,10 +88,10 @@ impl Interfaces {
     }
 
     /// Keeps the numbers that interfaces have in another set of maps.
-    pub(super) fn reserve(&mut self, of: &Maps) -> Result<(), MapError> {
-        let rows = of.all_interfaces()?;
-        self.indexes.reserved = rows.into_iter().map(|row| (row.number, row.index)).collect();
-        Ok(())
+    pub(super) fn reserve(&mut self, numbers: &[(u32, u32)]) {
+        let named = numbers.iter().filter(|(_, interface)| *interface != 0);
+        self.indexes.reserved =
+            named.filter_map(|(index, interface)| Some((*interface, u16::try_from(*index).ok()?))).collect();
     }
 
     /// All rows.

@@ -170,6 +170,27 @@ impl Maps {
     }
 }
 
+/// Which interface has which of our numbers, in a set of maps of whatever ABI; none if it has no map that says so.
+pub(super) fn numbers(directory: &Path) -> Result<Vec<(u32, u32)>, Error> {
+    let path = directory.join("numbers");
+    let failed = |error| Error::Pin { path: path.clone(), operation: "open the pinned map", error };
+    let Some(fd) = sys::pinned(&path).map_err(failed)? else { return Ok(Vec::new()) };
+    let raw = RawMap::new(fd, possible_cpus()?).map_err(failed)?;
+    match Map::<u32, u32>::new("numbers", raw) {
+        Ok(map) => Ok(map.entries()?),
+        Err(error) => {
+            tracing::warn!(%error, "interfaces get other numbers than another agent gave them");
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The generation in force in a set of maps of this ABI.
+pub(super) fn generation(directory: &Path) -> Result<Generation, Error> {
+    let map = Map::<u32, Generation>::new("generation", raw(directory, "generation", possible_cpus()?)?)?;
+    Ok(map.get(&0)?.unwrap_or(0))
+}
+
 fn raw(directory: &Path, name: &'static str, cpus: usize) -> Result<RawMap, Error> {
     let path = directory.join(name);
     let failed = |error| Error::Pin { path: path.clone(), operation: "open the pinned map", error };

@@ -15,7 +15,8 @@
 //! [`Dataplane::attach`].
 //!
 //! Maps of the same layout are taken as they are. For another layout (another ABI, other sizes) new ones are made beside the
-//! old, whose programs go on until [`Dataplane::take_over`]; flows are carried over if the ABI is the same.
+//! old, whose programs go on until [`Dataplane::take_over`]; flows are carried over if the ABI is the same. Of another ABI
+//! nothing is read but which interface has which number (map `numbers`, the same in all of them).
 //!
 //! Attaching and verifying concern the network namespace of the calling thread, so all calls must come from the same one.
 //!
@@ -38,6 +39,7 @@ mod interfaces;
 mod live;
 mod map;
 mod maps;
+mod neighbours;
 mod object;
 mod pins;
 mod programs;
@@ -51,7 +53,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use datapath::abi::{ABI_VERSION, Generation};
+use datapath::abi::{ABI_VERSION, Endpoint, Generation};
 use datapath::event::{Count, CounterKey};
 use datapath::hook::{ServiceKey, ServiceRow};
 use datapath::interface::Interface;
@@ -70,12 +72,14 @@ pub use self::hooks::{Finding, Flaw, HookStatus, Hooks, Means, Place, Role, Xdp}
 pub use self::interfaces::PodInterface;
 pub use self::live::LiveMaps;
 pub use self::maps::Sizes;
+pub use self::neighbours::Neighbour;
 pub use self::pins::DEFAULT_ROOT;
 pub use self::programs::Hook;
 pub use self::writer::Bound;
 
 use self::hook_table::Table;
 use self::maps::Maps;
+use self::neighbours::Neighbours;
 use self::object::Object;
 use self::pins::{Root, State};
 use self::programs::Programs;
@@ -116,6 +120,7 @@ pub struct Dataplane {
     programs: Programs,
     hooks: Table,
     writer: Writer,
+    neighbours: Neighbours,
     rate: u32,
 }
 
@@ -137,16 +142,18 @@ impl Dataplane {
         let programs = Programs::load(object, &path)?;
         let rate = clock::rate(&programs.clock)?;
         let mut writer = Writer::new(Maps::open(&path)?)?;
-        // Another ABI may have other rows: then nothing of it is read, and nothing was carried over.
-        if let Some(before) = before.filter(|before| before.abi == state.abi) {
-            let old = Maps::open(&root.set(&before))?;
-            writer.interfaces.reserve(&old)?;
-            if writer.generation() == 0 {
-                writer.begin_at(old.generation()?.wrapping_add(2))?;
+        if let Some(before) = before {
+            let old = root.set(&before);
+            // Until all hooks have these programs, packets meet one of each: their marks are to mean the same interface.
+            writer.interfaces.reserve(&maps::numbers(&old)?);
+            // Another ABI may have other rows: then nothing else of it is read, and nothing was carried over.
+            if before.abi == state.abi && writer.generation() == 0 {
+                writer.begin_at(maps::generation(&old)?.wrapping_add(2))?;
             }
         }
         let hooks = Table::new(&root, options.hooks, options.xdp);
-        let dataplane = Self { root, state, programs, hooks, writer, rate };
+        let neighbours = Neighbours::new();
+        let dataplane = Self { root, state, programs, hooks, writer, neighbours, rate };
         let settings = dataplane.settings()?;
         if settings.second != rate {
             let mut said = if settings == Settings::default() { Settings::new(rate) } else { settings };
@@ -227,6 +234,18 @@ impl Dataplane {
     /// If the interface was another pod's, or its addresses changed, its flows are removed and it is closed for a moment.
     pub fn bind(&mut self, pod: &PodKey, interface: &PodInterface) -> Result<Bound, Error> {
         self.writer.bind(pod, interface)
+    }
+
+    /// Whether an interface has rules in force, so that its pod is not held.
+    pub fn is_open(&self, interface: u32) -> bool {
+        let row = self.writer.interfaces.get(interface);
+        row.is_some_and(|row| row.endpoint.at(self.generation()) != Endpoint::HOLD)
+    }
+
+    /// Asks for neighbours in the name of a pod that was held until now: what it asked itself was dropped, and its kernel
+    /// asks again only after a second. Gives how many were asked for; none on kernels that cannot (before 5.18).
+    pub fn ask_neighbours(&mut self, pod: &PodInterface, neighbours: &[Neighbour]) -> Result<usize, Error> {
+        self.neighbours.ask(pod, neighbours)
     }
 
     /// Closes an interface of which no pod is known. False if it was closed already.
@@ -310,6 +329,16 @@ impl Dataplane {
     /// Sets the service addresses; others are removed.
     pub fn set_services(&self, services: &BTreeMap<ServiceKey, ServiceRow>) -> Result<(), Error> {
         services::set_services(&self.writer.maps, services)
+    }
+
+    /// Removes service addresses and sets others; `count` is how many there are then. Costs what changes.
+    pub fn change_services(
+        &self,
+        count: usize,
+        removed: &[ServiceKey],
+        set: &BTreeMap<ServiceKey, ServiceRow>,
+    ) -> Result<(), Error> {
+        services::change_services(&self.writer.maps, count, removed, set)
     }
 
     /// All counters, summed over the CPUs, sorted.

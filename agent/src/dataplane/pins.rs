@@ -6,12 +6,13 @@
 //! links/7-from-pod             links that hold programs on interface 7
 //! ```
 //!
-//! Names hold no dots: the kernel reserves them (`bpf_lookup`).
+//! Names hold no dots: the kernel reserves them (`bpf_lookup`). Whoever has the directory open holds a lock on it: two
+//! agents at one root would each take the other's writes for damage, and undo them.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -46,10 +47,12 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
+    /// The directory itself, locked; the kernel lets go of it with the process, however that ends.
+    _lock: File,
 }
 
 impl Root {
-    /// Opens the directory; makes it if its parent is on a bpffs.
+    /// Opens the directory, for this process alone; makes it if its parent is on a bpffs.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let parent = if path.exists() { path } else { path.parent().unwrap_or(path) };
         let place = |problem: String| Error::Place { path: path.to_owned(), problem };
@@ -65,8 +68,8 @@ impl Root {
                 parent.display()
             )));
         }
-        let root = Self { path: path.to_owned() };
         make(path)?;
+        let root = Self { path: path.to_owned(), _lock: lock(path)? };
         make(&root.links())?;
         Ok(root)
     }
@@ -143,6 +146,25 @@ impl Root {
             operation: "remove",
             error,
         })
+    }
+}
+
+/// Has the directory for this process alone.
+fn lock(path: &Path) -> Result<File, Error> {
+    let failed = |operation| move |error| Error::Pin { path: path.to_owned(), operation, error };
+    let directory = File::open(path).map_err(failed("open the directory"))?;
+    match directory.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Taken { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(failed("lock the directory")(error)),
+    }
+    // Whoever had it may have removed it (`--uninstall`) between the opening and the lock.
+    let locked = directory.metadata().map_err(failed("look at the directory"))?;
+    let named = fs::metadata(path).map_err(failed("look at the directory"))?;
+    if (locked.dev(), locked.ino()) == (named.dev(), named.ino()) {
+        Ok(directory)
+    } else {
+        Err(Error::Taken { path: path.to_owned() })
     }
 }
 

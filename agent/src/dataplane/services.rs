@@ -29,6 +29,25 @@ pub(super) fn set_services(maps: &Maps, services: &BTreeMap<ServiceKey, ServiceR
     replace_all(&maps.services, services)
 }
 
+/// Removes service addresses and sets others, of which there are so many then.
+pub(super) fn change_services(
+    maps: &Maps,
+    count: usize,
+    removed: &[ServiceKey],
+    set: &BTreeMap<ServiceKey, ServiceRow>,
+) -> Result<(), Error> {
+    let map = &maps.services;
+    if count > map.size() {
+        return Err(Capacity { map: map.name(), needed: count, size: map.size() }.into());
+    }
+    for key in removed {
+        map.remove(key)?;
+    }
+    let (keys, values): (Vec<ServiceKey>, Vec<ServiceRow>) =
+        set.iter().map(|(key, row)| (*key, *row)).unzip();
+    Ok(map.set_many(&keys, &values)?)
+}
+
 /// Writes the difference: what is to go first, so that a map that is nearly full has room.
 fn replace_all<K, V>(map: &Map<K, V>, wanted: &BTreeMap<K, V>) -> Result<(), Error>
 where

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
+use policy_compiler::compiler::Event;
 use policy_compiler::compiler::{Compiler, Scope};
 use policy_compiler::object::ObjectRef;
+use policy_compiler::problem::Problem;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -10,7 +10,7 @@ use datapath::verdict::Action;
 use policy_compiler::tables::Tables;
 
 use crate::node::{Pod, index, on_a_node};
-use crate::{make_it, pod, port, row};
+use crate::{anchor, make_it, pod, port, row};
 
 #[test]
 fn flows_are_counted_for_their_owner_and_go_with_the_interface_and_drops_are_told() {
@@ -26,7 +26,7 @@ fn flows_are_counted_for_their_owner_and_go_with_the_interface_and_drops_are_tol
         wanted.ports[Transport::Udp as usize].insert(5300, 5300);
         let allow = row(Slot::new(0, Action::Allow).unwrap());
         wanted.rules.entry(set).or_default().any.insert(PortKey::Port(Transport::Udp, 5300), allow);
-        let deny = row(Slot::new(1, Action::Deny).unwrap());
+        let deny = anchor(Slot::new(1, Action::Deny).unwrap());
         wanted.rules.entry(set).or_default().any.insert(PortKey::All, deny);
         make_it(&mut dataplane, &wanted);
         dataplane.attach(near, Role::Pod).unwrap();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use agent::dataplane::{Bound, Capacity, Dataplane, Error, Options, PodInterface, Role, Sizes};
 use aya::programs::{SchedClassifier, TcAttachType};
-use datapath::abi::{Address, Direction, Endpoint, Identity, PortKey, RuleRow, RuleSetId, Slot, Transport};
+use datapath::abi::{Address, Anchors, Direction, Endpoint, Identity, PortKey, RuleRow, RuleSetId, Slot, Transport};
 use datapath::interface::Interface;
 use datapath::lookup::{Origin, Query, judge};
 use datapath::verdict::{Action, Reason, Tier};
@@ -53,7 +53,7 @@ fn tables(pods: &[PodKey], salt: u64) -> Tables {
     tables.prefixes.set("fd02::/64".parse().unwrap(), Some(Identity::new(8 + salt)));
     tables.ports[Transport::Tcp as usize].insert(80, 89);
     let mut rows = RuleRows::default();
-    let deny = row(Slot::new(1, Action::Deny).unwrap());
+    let deny = anchor(Slot::new(1, Action::Deny).unwrap());
     rows.any.insert(PortKey::All, deny);
     rows.any.insert(PortKey::Port(Transport::Tcp, 80), RuleRow::EMPTY.with_class(80));
     let allow = row(Slot::new(0, Action::Allow).unwrap());
@@ -66,6 +66,11 @@ fn row(slot: Slot) -> RuleRow {
     let mut row = RuleRow::EMPTY;
     row.offer(Tier::Namespace, slot);
     row
+}
+
+/// The row that every rule set has.
+fn anchor(slot: Slot) -> RuleRow {
+    row(slot).anchoring(Anchors { ports: true, peers: true })
 }
 
 /// From what the kernel holds to these tables.

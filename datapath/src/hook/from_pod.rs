@@ -2,8 +2,8 @@
 
 use super::fast::{Speaks, established};
 use super::judgement::{
-    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted,
-    remember, service, settle, tell, unread,
+    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, in_full, is_related, known,
+    permitted, remember, service, settled, unread,
 };
 use super::neighbour::{Linked, arp, is_own_mac};
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
@@ -48,14 +48,18 @@ where
                 if outcome != Outcome::OPEN {
                     return outcome;
                 }
-                return otherwise(four, frame, arrival, bench.four());
+                return in_full(four, arrival, EGRESS, bench.four(), |work| {
+                    otherwise(four, frame, arrival, work)
+                });
             }
             ether_type::IPV6 => {
                 let outcome = everyday(six, frame, arrival, own, generation);
                 if outcome != Outcome::OPEN {
                     return outcome;
                 }
-                return otherwise(six, frame, arrival, bench.six());
+                return in_full(six, arrival, EGRESS, bench.six(), |work| {
+                    otherwise(six, frame, arrival, work)
+                });
             }
             ether_type::ARP => return arp(four, frame, arrival, own),
             _ => Fault::NotIp,
@@ -124,24 +128,8 @@ fn onward(flow: &Flow, sender: Side, index: u16, generation: Generation) -> Mark
 }
 
 /// Every other packet.
-#[inline(always)]
-fn otherwise<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
-where
-    A: Readable + Quoting + Linked,
-    K: Kernel<A>,
-    F: Frame,
-{
-    let Some(work) = work else { return unread(kernel, arrival, EGRESS, Reason::UnknownEndpoint.into()) };
-    work.news = 0;
-    let outcome = in_full(kernel, frame, arrival, work);
-    if work.news != 0 {
-        tell(kernel, work, arrival);
-    }
-    outcome
-}
-
 #[inline(never)]
-fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
+fn otherwise<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
 where
     A: Readable + Quoting + Linked,
     K: Kernel<A>,
@@ -234,8 +222,7 @@ fn tracked<A: Readable, K: Kernel<A>>(
     own: &Interface,
     generation: Generation,
 ) -> Outcome {
-    let before = known(kernel, work);
-    let known = before == Known::Yes;
+    let known = known(kernel, work) == Known::Yes;
     if known && work.flow.began() != work.sender {
         return reply(kernel, work, arrival, own, generation);
     }
@@ -263,12 +250,10 @@ fn tracked<A: Readable, K: Kernel<A>>(
     }
     if known || begins(&work.headers, kernel.now(), kernel.settings().second, own) {
         if !known {
-            begin(work, before, own);
+            begin(work, own);
         }
         work.flow = work.flow.deferred(deferred);
-        if !settle(kernel, work, own, generation, Speaks::ForSender)
-            && !own.endpoint.at(generation).rule_set(Direction::Ingress).is_none()
-        {
+        if !settled(kernel, work, own, generation, Speaks::ForSender, Direction::Ingress) {
             return fault(work, arrival, EGRESS, Fault::FlowShare);
         }
     }
@@ -303,9 +288,7 @@ fn reply<A: Readable, K: Kernel<A>>(
             return Outcome::stop(act);
         }
     }
-    if !settle(kernel, work, own, generation, Speaks::ForSender)
-        && !own.endpoint.at(generation).rule_set(EGRESS).is_none()
-    {
+    if !settled(kernel, work, own, generation, Speaks::ForSender, EGRESS) {
         return fault(work, arrival, EGRESS, Fault::FlowShare);
     }
     remember(kernel, &work.headers, arrival, EGRESS, (generation, false));

@@ -10,7 +10,7 @@ use crate::flow::{End, Flow, FlowKey, Fragment, FragmentKey, Side, tcp};
 use crate::interface::Interface;
 use crate::lookup::{Origin, Query, judge};
 use crate::packet::{Headers, Icmp, Part, protocol};
-use crate::verdict::Verdict;
+use crate::verdict::{Reason, Verdict};
 
 /// What policy is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,24 @@ pub(super) fn permitted<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>)
     }
 }
 
+/// Looks at a packet in full, and tells what was found.
+#[inline(always)]
+pub(super) fn in_full<A: Family, K: Kernel<A>>(
+    kernel: &K,
+    arrival: &Arrival,
+    direction: Direction,
+    work: Option<&mut Work<A>>,
+    look: impl FnOnce(&mut Work<A>) -> Outcome,
+) -> Outcome {
+    let Some(work) = work else { return unread(kernel, arrival, direction, Reason::UnknownEndpoint.into()) };
+    work.news = 0;
+    let outcome = look(work);
+    if work.news != 0 {
+        tell(kernel, work, arrival);
+    }
+    outcome
+}
+
 /// Tells what was found out about a packet. It is done last, when the stack of everything else is free again.
 #[inline(never)]
 pub(super) fn tell<A: Family, K: Kernel<A>>(kernel: &K, work: &Work<A>, arrival: &Arrival) {
@@ -82,6 +100,9 @@ pub(super) fn fault<A: Family>(
 /// What is known of a packet's flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
+    /// The packet begins a flow whatever was before: what was, was not looked up. Policy is asked in any case, and a packet
+    /// that it denies has no use for an entry.
+    Unasked,
     /// Nothing.
     No,
     /// There is an entry, in `work.flow`, but the packet begins a flow whatever was before, or the entry is over.
@@ -94,6 +115,12 @@ pub(super) enum Known {
 #[inline(always)]
 pub(super) fn known<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>) -> Known {
     (work.key, work.sender) = FlowKey::of(&work.headers);
+    if work.headers.is_syn() { Known::Unasked } else { before(kernel, work) }
+}
+
+/// Looks up what was before a packet whose key is known.
+#[inline(always)]
+pub(super) fn before<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>) -> Known {
     let Some(flow) = kernel.flow(&work.key) else { return Known::No };
     work.flow = flow;
     // A question is never an answer, though it has the identifier of one.
@@ -101,11 +128,11 @@ pub(super) fn known<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>) -> 
     if work.headers.is_syn() || asks || flow.is_over(kernel.now()) { Known::Before } else { Known::Yes }
 }
 
-/// Makes `work.flow` one that the packet's sender begins. An entry that is there stays in the share that it counts in.
+/// Makes `work.flow` one that the packet's sender begins. (An entry that is there stays in the share that it counts in:
+/// [`Kernel::track`].)
 #[inline(always)]
-pub(super) fn begin<A: Family>(work: &mut Work<A>, known: Known, own: &Interface) {
-    let owner = if known == Known::No { own.index } else { work.flow.owner };
-    work.flow = Flow::begun_by(work.sender).owned_by(owner);
+pub(super) fn begin<A: Family>(work: &mut Work<A>, own: &Interface) {
+    work.flow = Flow::begun_by(work.sender).owned_by(own.index);
 }
 
 /// Writes down that the end of the flow for which a hook speaks is judged now, and that a packet was seen.
@@ -127,6 +154,20 @@ pub(super) fn settle<A: Family, K: Kernel<A>>(
         kernel.settings(),
     );
     kernel.track(&work.key, &work.flow)
+}
+
+/// As [`settle`]. Without an entry, packets of direction `back` would be judged as if they began a flow: then nothing goes on
+/// unless they are free.
+#[inline(always)]
+pub(super) fn settled<A: Family, K: Kernel<A>>(
+    kernel: &K,
+    work: &mut Work<A>,
+    own: &Interface,
+    judged: Generation,
+    speaks: Speaks,
+    back: Direction,
+) -> bool {
+    settle(kernel, work, own, judged, speaks) || own.endpoint.at(judged).rule_set(back).is_none()
 }
 
 /// What of a packet is told.

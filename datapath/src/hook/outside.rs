@@ -2,8 +2,8 @@
 
 use super::fast::Speaks;
 use super::judgement::{
-    Asked, Followed, Known, begin, fault, followed, has_no_ports, known, permitted, remember, settle, tell,
-    unread,
+    Asked, Followed, Known, begin, fault, followed, has_no_ports, in_full, known, permitted, remember,
+    settle, unread,
 };
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::Direction;
@@ -60,39 +60,27 @@ where
         return Outcome::pass(arrival.mark);
     };
     match arrival.ether_type {
-        ether_type::IPV4 => deferred(four, frame, arrival, index, bench.four()),
-        ether_type::IPV6 => deferred(six, frame, arrival, index, bench.six()),
+        ether_type::IPV4 => {
+            in_full(four, arrival, EGRESS, bench.four(), |work| deferred(four, frame, arrival, index, work))
+        }
+        ether_type::IPV6 => {
+            in_full(six, arrival, EGRESS, bench.six(), |work| deferred(six, frame, arrival, index, work))
+        }
         _ => unread(four, arrival, EGRESS, Fault::NotIp.into()),
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
     kernel: &K,
     frame: &F,
     arrival: &Arrival,
     index: u16,
-    work: Option<&mut Work<A>>,
-) -> Outcome {
-    let Some(work) = work else { return unread(kernel, arrival, EGRESS, Fault::Spoofed.into()) };
-    work.news = 0;
-    let outcome = match A::read(frame, &mut work.headers) {
-        Ok(()) => asked_now(kernel, arrival, index, work),
-        Err(why) => fault(work, arrival, EGRESS, why),
-    };
-    if work.news != 0 {
-        tell(kernel, work, arrival);
-    }
-    outcome
-}
-
-#[inline(never)]
-fn asked_now<A: Readable, K: Kernel<A>>(
-    kernel: &K,
-    arrival: &Arrival,
-    index: u16,
     work: &mut Work<A>,
 ) -> Outcome {
+    if let Err(why) = A::read(frame, &mut work.headers) {
+        return fault(work, arrival, EGRESS, why);
+    }
     let number = kernel.number(index);
     let Some(pod) = kernel.interface(number) else {
         return fault(work, arrival, EGRESS, Fault::Spoofed);
@@ -107,8 +95,7 @@ fn asked_now<A: Readable, K: Kernel<A>>(
             Followed::No => return fault(work, arrival, EGRESS, Fault::Fragment),
         }
     }
-    let before = known(kernel, work);
-    let known = before == Known::Yes && work.flow.began() == work.sender;
+    let known = known(kernel, work) == Known::Yes && work.flow.began() == work.sender;
     if !(known && work.flow.is_judged(work.sender, number, generation)) {
         let (peer, port) = (work.headers.destination, work.headers.destination_port);
         let (direction, origin) = (EGRESS, Origin::Elsewhere);
@@ -119,7 +106,7 @@ fn asked_now<A: Readable, K: Kernel<A>>(
         }
     }
     if !known {
-        begin(work, before, pod);
+        begin(work, pod);
     }
     // Without an entry the next packet is judged in full again: slower, and no less right.
     let _tracked = settle(kernel, work, pod, generation, Speaks::ForSender);

@@ -3,8 +3,8 @@
 use super::fast::{Speaks, established};
 use super::from_pod::is_free;
 use super::judgement::{
-    Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, is_related, known, permitted,
-    remember, settle, tell, unread,
+    Asked, Followed, Known, before, begin, begins, fault, followed, has_no_ports, in_full, is_related, known,
+    permitted, remember, settled, unread,
 };
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint, Generation};
@@ -51,13 +51,17 @@ where
                 if everyday(four, frame, arrival, generation) {
                     return Outcome::pass(arrival.mark);
                 }
-                return otherwise(four, frame, arrival, bench.four());
+                return in_full(four, arrival, INGRESS, bench.four(), |work| {
+                    otherwise(four, frame, arrival, work)
+                });
             }
             ether_type::IPV6 => {
                 if everyday(six, frame, arrival, generation) {
                     return Outcome::pass(arrival.mark);
                 }
-                return otherwise(six, frame, arrival, bench.six());
+                return in_full(six, arrival, INGRESS, bench.six(), |work| {
+                    otherwise(six, frame, arrival, work)
+                });
             }
             // Who may claim what is looked at where it is sent.
             ether_type::ARP => return Outcome::pass(arrival.mark),
@@ -120,24 +124,8 @@ impl<'a> Sender<'a> {
 }
 
 /// Every other packet.
-#[inline(always)]
-fn otherwise<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: Option<&mut Work<A>>) -> Outcome
-where
-    A: Readable + Quoting,
-    K: Kernel<A>,
-    F: Frame,
-{
-    let Some(work) = work else { return unread(kernel, arrival, INGRESS, Reason::UnknownEndpoint.into()) };
-    work.news = 0;
-    let outcome = in_full(kernel, frame, arrival, work);
-    if work.news != 0 {
-        tell(kernel, work, arrival);
-    }
-    outcome
-}
-
 #[inline(never)]
-fn in_full<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
+fn otherwise<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, work: &mut Work<A>) -> Outcome
 where
     A: Readable + Quoting,
     K: Kernel<A>,
@@ -206,39 +194,25 @@ fn tracked<A: Readable, K: Kernel<A>>(
     own: &Interface,
     generation: Generation,
 ) -> Outcome {
-    let before = known(kernel, work);
-    let known = before == Known::Yes;
-    if known && work.flow.began() != work.sender {
+    let known = known(kernel, work);
+    if known == Known::Yes && work.flow.began() != work.sender {
         return answer(kernel, work, arrival, own, generation);
     }
-    if !known {
-        // The sender's hook may have judged this very packet a moment ago.
-        let judged = if before == Known::Before && work.flow.began() == work.sender {
-            (work.flow.end(work.sender), work.flow.index(work.sender))
-        } else {
-            (End::default(), 0)
-        };
-        begin(work, before, own);
-        work.flow = work.flow.judged(work.sender, judged.0, judged.1);
-    }
+    let fresh = known != Known::Yes;
     let Some(sender) = Sender::of(kernel, arrival) else {
         return fault(work, arrival, INGRESS, Fault::Spoofed);
     };
     let hairpin = sender.pod.is_some_and(|pod| pod.index == own.index);
-    if let Some(pod) = sender.pod {
-        let mut end = work.flow.end(work.sender);
-        if sender.deferred {
-            let (peer, port) = (work.headers.destination, work.headers.destination_port);
-            let origin = if hairpin { Origin::OwnAddress } else { Origin::Elsewhere };
-            work.asked =
-                Asked { number: pod.number, direction: Direction::Egress, peer, port, origin, fresh: !known };
-            let act = permitted(kernel, work);
-            if act != Act::Pass {
-                return Outcome::stop(act);
-            }
-            end = End { interface: pod.number, judged: generation };
+    if let Some(pod) = sender.pod
+        && sender.deferred
+    {
+        let (peer, port) = (work.headers.destination, work.headers.destination_port);
+        let origin = if hairpin { Origin::OwnAddress } else { Origin::Elsewhere };
+        work.asked = Asked { number: pod.number, direction: Direction::Egress, peer, port, origin, fresh };
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome::stop(act);
         }
-        work.flow = work.flow.judged(work.sender, end, pod.index);
     }
     let origin = if hairpin {
         Origin::OwnAddress
@@ -249,23 +223,43 @@ fn tracked<A: Readable, K: Kernel<A>>(
     };
     let peer = real_address(sender.pod, work.headers.source);
     let port = work.headers.destination_port;
-    work.asked = Asked { number: own.number, direction: INGRESS, peer, port, origin, fresh: !known };
+    work.asked = Asked { number: own.number, direction: INGRESS, peer, port, origin, fresh };
     let act = permitted(kernel, work);
     if act != Act::Pass {
         return Outcome::stop(act);
     }
     let endpoint = own.endpoint.at(generation);
-    let begins = known || begins(&work.headers, kernel.now(), kernel.settings().second, own);
+    let begins = !fresh || begins(&work.headers, kernel.now(), kernel.settings().second, own);
     if begins && !is_free(&endpoint) {
+        if fresh {
+            let judged_here = sender.pod.is_some() && !sender.deferred && known != Known::No;
+            renew(kernel, work, own, judged_here);
+        }
+        if let Some(pod) = sender.pod {
+            let judged = End { interface: pod.number, judged: generation };
+            let end = if sender.deferred { judged } else { work.flow.end(work.sender) };
+            work.flow = work.flow.judged(work.sender, end, pod.index);
+        }
         work.flow = work.flow.of_node(sender.is_node);
-        if !settle(kernel, work, own, generation, Speaks::ForReceiver)
-            && !endpoint.rule_set(Direction::Egress).is_none()
-        {
+        if !settled(kernel, work, own, generation, Speaks::ForReceiver, Direction::Egress) {
             return fault(work, arrival, INGRESS, Fault::FlowShare);
         }
     }
     remember(kernel, &work.headers, arrival, INGRESS, (generation, false));
     Outcome::pass(arrival.mark)
+}
+
+/// Makes `work.flow` one that the packet's sender begins. If its hook judged this very packet a moment ago, that stands.
+///
+/// Not inlined: the verifier then walks what follows once, whatever was found here.
+#[inline(never)]
+fn renew<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>, own: &Interface, judged_here: bool) {
+    let mut end = End::default();
+    if judged_here && before(kernel, work) == Known::Before && work.flow.began() == work.sender {
+        end = work.flow.end(work.sender);
+    }
+    begin(work, own);
+    work.flow = work.flow.judged(work.sender, end, 0);
 }
 
 /// The address of the pod that really sent a packet, of the family of `shown`.
@@ -293,9 +287,7 @@ fn answer<A: Readable, K: Kernel<A>>(
             return Outcome::stop(act);
         }
     }
-    if !settle(kernel, work, own, generation, Speaks::ForReceiver)
-        && !own.endpoint.at(generation).rule_set(INGRESS).is_none()
-    {
+    if !settled(kernel, work, own, generation, Speaks::ForReceiver, INGRESS) {
         return fault(work, arrival, INGRESS, Fault::FlowShare);
     }
     remember(kernel, &work.headers, arrival, INGRESS, (generation, false));

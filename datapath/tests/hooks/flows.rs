@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use datapath::abi::{Direction, Endpoint, Transport};
 use datapath::fault::Fault;
 use datapath::mark::Mark;
+use datapath::verdict::Reason;
 
 use crate::frames::{ACK, Datagram, FIN, PSH, RST, SYN, ping, pong, tcp, udp};
 use crate::world::{OUTSIDE, World, four, interface_of, six};
@@ -417,5 +418,33 @@ fn an_interface_that_is_not_known_is_closed_in_both_directions() {
             world.to_pod(7, &frame, Mark::None).cause.and_then(datapath::fault::Cause::name),
             Some("unknown_endpoint")
         );
+    });
+}
+
+#[test]
+fn a_rule_set_that_somebody_emptied_closes() {
+    each(|own| {
+        let mut world = web(own);
+        let (client, server) = ((own(1), 40_000), (own(2), 80));
+        assert!(world.reaches(1, 2, &tcp(client, server, SYN)));
+        world.lose_rules((2, Ingress));
+        let seen = world.send(1, 2, &tcp((own(1), 40_001), server, SYN));
+        assert!(!seen.passed());
+        assert_eq!(seen.cause, Some(Reason::CorruptTable.into()));
+        world.lose_rules((1, Egress));
+        assert!(!world.leaves(1, &tcp((own(1), 40_002), server, SYN)));
+    });
+}
+
+#[test]
+fn a_denied_beginning_costs_no_look_up_of_flows_and_two_of_rules() {
+    each(|own| {
+        let mut world = web(own);
+        world.allow((2, Ingress), None, Some((Transport::Tcp, 443)));
+        let (flows, rules) = (world.flows_asked.get(), world.rules_asked.get());
+        assert!(!world.arrives(2, &tcp((own(3), 40_000), (own(2), 22), SYN)));
+        // Of a port that no rule names, only the anchor and the row of ports are asked, and the two of the peer.
+        assert_eq!(world.flows_asked.get() - flows, 0);
+        assert!(world.rules_asked.get() - rules <= 3);
     });
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use datapath::abi::{
-    Address, Direction, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow,
+    Address, Anchors, Direction, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow,
     RuleSetId, Slot, Transport,
 };
 use datapath::event::{Report, Subject};
@@ -231,6 +231,12 @@ impl World {
         self.rule(hook, peer, port, Action::Allow);
     }
 
+    /// Empties a rule set behind everybody's back.
+    pub(crate) fn lose_rules(&mut self, (pod, direction): (u8, Direction)) {
+        let set = rule_set(pod, direction);
+        self.rules.retain(|key, _| key.rule_set() != set);
+    }
+
     /// Takes back all rules of a direction but the one that denies.
     pub(crate) fn forbid(&mut self, (pod, direction): (u8, Direction)) {
         let set = rule_set(pod, direction);
@@ -240,7 +246,11 @@ impl World {
 
     fn offer(&mut self, key: RuleKey, tier: Tier, rank: u32, action: Action) {
         if let Some(slot) = Slot::new(rank, action) {
-            self.rules.entry(key).or_insert(RuleRow::EMPTY).offer(tier, slot);
+            let row = self.rules.entry(key).or_insert(RuleRow::EMPTY);
+            row.offer(tier, slot);
+            if (key.identity(), key.ports()) == (Identity::NONE, PortKey::All) {
+                *row = row.anchoring(Anchors { ports: true, peers: true });
+            }
         }
     }
 
@@ -473,7 +483,8 @@ macro_rules! kernel {
                 if !flows.contains_key(key) && used >= self.settings.flow_share as usize {
                     return false;
                 }
-                flows.insert(*key, *flow);
+                let owner = flows.get(key).map_or(flow.owner, |there| there.owner);
+                flows.insert(*key, flow.owned_by(owner));
                 true
             }
             fn fragment(&self, key: &FragmentKey<$family>) -> Option<Fragment> {

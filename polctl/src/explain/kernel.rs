@@ -30,6 +30,9 @@ const MOST: usize = 20_000;
 /// How many go in one request: with the longest names they stay below its bound.
 const BATCH: usize = 1000;
 
+/// The reason by which a pod is reached from its own node.
+const OWN_NODE: &str = "own_node";
+
 /// How many differences are written out.
 const SHOWN: usize = 5;
 
@@ -145,7 +148,7 @@ impl Asking<'_> {
             for (pod, direction, decision) in judged {
                 let side = format!("{} of {pod}", direction_name(direction));
                 let peer = if direction == Direction::Egress { &unit.to } else { &unit.from };
-                if let Some(why) = self.why_not(&pod, peer, decision.reason.name()) {
+                if let Some(why) = self.why_not(&pod, peer) {
                     self.note(&why, Some(side));
                 } else if self.questions.len() >= MOST {
                     self.note(&format!("only the first {MOST} questions are asked"), None);
@@ -162,16 +165,11 @@ impl Asking<'_> {
     }
 
     /// Why a judgement cannot be put to this kernel.
-    fn why_not(&self, pod: &PodKey, peer: &Party, reason: &str) -> Option<String> {
+    fn why_not(&self, pod: &PodKey, peer: &Party) -> Option<String> {
         let made_up =
             |pod: &PodKey| self.compiler.cluster().pods.get(pod).is_some_and(|pod| pod.addresses_made_up);
         if !self.local.contains(&*pod.to_string()) {
             return Some(format!("not on node {}", self.node));
-        }
-        if reason == "own_node" {
-            return Some(
-                "a kernel knows its own node by the way packets come, not by their address".to_owned(),
-            );
         }
         match peer {
             Party::Pod(key, _) if made_up(key) => {
@@ -222,6 +220,18 @@ impl Kernel {
         self.generation = Some(found.generation);
         self.asked += 1;
         let found = Said { verdict: verify::verdict(found.verdict), reason: found.reason };
+        // Of its node a pod's address tells nothing else than the cluster's objects do; the agent sees what the node has.
+        if found.reason == OWN_NODE && wanted.reason != OWN_NODE {
+            self.agrees.get_or_insert(true);
+            let note = format!(
+                "{} is an address of node {} itself, of which its Node object says nothing: a pod is always reached from its own node",
+                question.peer, self.node
+            );
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+            return;
+        }
         let same = wanted == found;
         self.agrees = Some(self.agrees.unwrap_or(true) && same);
         if !same {

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use datapath::abi::{Identity, PortAtom, PortKey, RuleRow, RuleSetId, Transport};
-use datapath::lookup::{Decision, best, decide};
+use datapath::lookup::{Decision, decide};
 use datapath::verdict::{Reason, Verdict};
 use rustc_hash::FxHashMap;
 
@@ -137,7 +137,7 @@ impl Cells {
         peer: Identity,
     ) -> impl Iterator<Item = (Decision, &'a PortSet)> {
         self.cells.iter().map(move |cell| {
-            (decide(self.rule_set, &best(compiler.tables(), self.rule_set, peer, cell.atom)), &cell.ports)
+            (decide(compiler.tables(), self.rule_set, || peer, || cell.atom), &cell.ports)
         })
     }
 

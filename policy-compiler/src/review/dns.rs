@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use datapath::abi::{Direction, RuleSetId, Transport};
-use datapath::lookup::{Origin as From, Query, best, decide};
+use datapath::lookup::{Origin as From, Query, decide};
 
 use super::{Remark, cells, listed};
 use crate::compiler::Compiler;
@@ -161,7 +161,7 @@ impl Dns {
     fn reach(&self, compiler: &Compiler, pod: &Pod, id: RuleSetId) -> Reach {
         let allows = |identity, port: cells::Port| {
             let atom = port.map(|(transport, port)| (transport, compiler.tables().atom(transport, port)));
-            decide(id, &best(compiler.tables(), id, identity, atom)).verdict.is_allow()
+            decide(compiler.tables(), id, || identity, || atom).verdict.is_allow()
         };
         let identities: Vec<_> = cells::identities(compiler, id).collect();
         let ports = compiler.rule_set_by_id(id).map(cells::ports).unwrap_or_default();

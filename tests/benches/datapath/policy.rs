@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use datapath::abi::{Endpoint, Identity, PortKey, RuleRow, RuleSetId, Slot, Transport};
+use datapath::abi::{Anchors, Endpoint, Identity, PortKey, RuleRow, RuleSetId, Slot, Transport};
 use datapath::verdict::{Action, Tier};
 use netlab::{Host as _, Pod};
 use policy_compiler::tables::{RuleRows, Tables};
@@ -80,7 +80,9 @@ impl Policy {
         }
         let mut rows = RuleRows::default();
         let mut peers = BTreeMap::<Identity, Vec<(PortKey, RuleRow)>>::new();
-        rows.any.insert(PortKey::All, row(Slot::new(self.rules, Action::Deny)));
+        // As the compiler says it of these rules: all name peers and ports.
+        let anchors = Anchors { ports: true, peers: false };
+        rows.any.insert(PortKey::All, row(Slot::new(self.rules, Action::Deny)).anchoring(anchors));
         for (rank, peer, port) in self.rules() {
             let key = PortKey::Port(Transport::Tcp, port);
             tables.ports[Transport::Tcp as usize].insert(port, port);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -21,6 +23,8 @@ use super::scratch::Scratch;
 
 /// How long the agent may take for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Where it serves metrics, in its node's own namespace.
+const METRICS: &str = "127.0.0.1:9469";
 /// How often it is asked.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
@@ -167,6 +171,15 @@ impl Polder {
         Ok(flows)
     }
 
+    /// Has the agent compare all at once and put it right, and gives its status then.
+    pub fn resync(&self) -> Result<Status> {
+        let mut client = self.client()?;
+        match client.request(&Request::Resync)?.next().context("no answer")?? {
+            Reply::Status(status) => Ok(*status),
+            other => bail!("asked for a comparison, and got {other:?}"),
+        }
+    }
+
     /// Intent compared with the kernel.
     pub fn verify(&self) -> Result<Verification> {
         Ok(self.client()?.verify()?)
@@ -186,29 +199,69 @@ impl Polder {
         self.kill9()?;
         let log =
             File::options().create(true).append(true).open(self.scratch.log()).context("the agent's log")?;
-        let program = agent()?;
-        let mut command = Command::new(&program);
-        command.args(["--node", self.node.name(), "--metrics", "127.0.0.1:9469"]);
+        let mut command = self.command(&self.scratch.socket())?;
+        command.args(["--metrics", METRICS]).args(&self.arguments).stderr(log);
+        let agent = self.spawn(&mut command)?;
+        fs::write(self.scratch.process(), agent.id().to_string()).context("noting the agent's process")?;
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// Starts another agent at the same pins, with another socket, and waits until it has ended by itself. Gives the code
+    /// with which it ended, and what it said.
+    pub fn rival(&self, change: impl FnOnce(&mut Command)) -> Result<(Option<i32>, String)> {
+        let (socket, said) =
+            (self.scratch.socket().with_extension("rival"), self.scratch.log().with_extension("rival"));
+        let mut command = self.command(&socket)?;
+        let log = File::create(&said).context("the log of another agent")?;
+        command.args(["--metrics", "127.0.0.1:0"]).args(&self.arguments).stderr(log);
+        change(&mut command);
+        let mut agent = self.spawn(&mut command)?;
+        let deadline = Instant::now() + PATIENCE;
+        let ended = loop {
+            match agent.try_wait().context("another agent")? {
+                Some(status) => break status.code(),
+                None if Instant::now() < deadline => thread::sleep(ASK_EVERY),
+                None => {
+                    agent.kill().context("cannot end another agent")?;
+                    agent.wait().context("cannot wait for another agent's end")?;
+                    let said = fs::read_to_string(&said).unwrap_or_default();
+                    bail!("{}: another agent goes on after {PATIENCE:?}: {said}", self.node.name());
+                }
+            }
+        };
+        Ok((ended, fs::read_to_string(&said).context("the log of another agent")?))
+    }
+
+    /// The agent's command line, but for where it serves metrics.
+    fn command(&self, socket: &Path) -> Result<Command> {
+        let mut command = Command::new(agent()?);
+        command.args(["--node", self.node.name()]);
         for (flag, path) in [
             ("--standalone", self.scratch.manifests()),
-            ("--bpffs", self.scratch.bpffs().join("polder")),
-            ("--socket", self.scratch.socket()),
+            ("--bpffs", self.bpffs()),
+            ("--socket", socket.to_owned()),
             ("--bpf-object", object()?),
         ] {
             command.arg(flag).arg(path);
         }
-        command
-            .args(&self.arguments)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        // A process is made in the network namespace of the thread that makes it.
-        let spawned = self.node.run(|| command.spawn().with_context(|| format!("{}", program.display())));
-        let agent = spawned?;
-        fs::write(self.scratch.process(), agent.id().to_string()).context("noting the agent's process")?;
-        self.agent = Some(agent);
-        Ok(())
+        command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(command)
+    }
+
+    /// A process is made in the network namespace of the thread that makes it.
+    fn spawn(&self, command: &mut Command) -> Result<Child> {
+        self.node.run(|| command.spawn().with_context(|| format!("{command:?}")))
+    }
+
+    /// What the agent answers to an HTTP request for this path: the whole answer, from the status line on.
+    pub fn http(&self, path: &str) -> Result<String> {
+        let mut stream = self.node.run(|| Ok(TcpStream::connect(METRICS)?))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// The last lines of the agent's log.

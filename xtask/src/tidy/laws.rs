@@ -38,6 +38,7 @@ const LAYERS: [(&str, u8); 16] = [
     ("agent", 3),
     ("proxy", 3),
     ("kernel-check", 3),
+    ("kubelab", 3),
     ("netlab", 3),
     ("tests", 4),
     ("fuzz", 4),

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 pub(super) mod link;
+pub(super) mod live;
 pub(super) mod map;
 pub(super) mod plain;
 
