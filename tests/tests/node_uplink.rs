@@ -72,7 +72,7 @@ fn what_policy_denies_ends_at_the_uplink_before_it_is_a_packet() {
                 "{mode} {family:?}"
             );
             assert_ne!(
-                udp_exchange(&blocked, address, DNS, IN_VAIN).unwrap(),
+                udp_exchange(&blocked, address, DNS, b"early", IN_VAIN).unwrap(),
                 Outcome::Connected,
                 "{mode} {family:?}"
             );
@@ -87,7 +87,7 @@ fn what_policy_denies_ends_at_the_uplink_before_it_is_a_packet() {
         for family in Family::BOTH {
             let address = victim.address(family);
             assert_eq!(
-                udp_exchange(&client, address, DNS, PATIENCE).unwrap(),
+                udp_exchange(&client, address, DNS, b"early", PATIENCE).unwrap(),
                 Outcome::Connected,
                 "{mode} {family:?}"
             );

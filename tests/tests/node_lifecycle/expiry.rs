@@ -75,9 +75,10 @@ fn f25_an_answer_passes_only_to_the_very_question_and_only_for_a_time() {
         assert!(!arrives(&server, &victim), "{family:?}: after the flow's time");
         let gone = scene.polder.within("the flow to be removed", |client| {
             let status = client.status()?;
-            let used = status.maps.iter().find(|one| one.name == map).map(|one| one.used);
-            ensure!(used == Some(0), "{used:?} flows");
-            ensure!(status.shares.iter().all(|share| share.used == 0), "{:?}", status.shares);
+            let used = |map| status.maps.iter().find(|one| one.name == map).map_or(0, |one| one.used);
+            ensure!(used(map) == 0, "{} flows", used(map));
+            let shares: u64 = status.shares.iter().map(|share| share.used).sum();
+            ensure!(shares == used("flows4") + used("flows6"), "{:?}", status.shares);
             Ok(())
         });
         gone.unwrap();

@@ -3,8 +3,8 @@
 use std::fs;
 
 use netlab::{Family, Metronome, root_or_skip, tool_or_skip};
-use tests::node::Scene;
 use tests::node::manifest::DNS;
+use tests::node::{Polder, Scene};
 
 use super::{BRIDGE, pause};
 
@@ -74,13 +74,7 @@ fn f44_without_one_of_them_the_agent_says_which_and_leaves_everything_as_it_is()
     assert_eq!((denied.open_ms(begun..end), allowed.sent() - allowed.arrived()), (0, 0), "OPEN-ms, lost");
     assert_eq!(links(), before);
     // On a node where nothing was, nothing is made.
-    let fresh = scene.polder.bpffs().with_file_name("fresh");
-    let root = fresh.to_str().unwrap().to_owned();
-    let (code, text) = scene
-        .polder
-        .rival_with(Some(bounding(&["net_admin", "perfmon"])), |command| {
-            command.args(["--bpffs", &root]);
-        })
-        .unwrap();
-    assert_eq!((code, fresh.exists()), (Some(1), false), "{text}");
+    let fresh = Polder::prepare(&scene.node, &[], &[]).unwrap();
+    let (code, text) = fresh.rival_with(Some(bounding(&["net_admin", "perfmon"])), |_| {}).unwrap();
+    assert_eq!((code, fresh.bpffs().exists()), (Some(1), false), "{text}");
 }
