@@ -127,7 +127,13 @@ async fn source(
         let reading = standalone::run(standalone::Options::new(directory), Arc::clone(reread), updates);
         let reading = Some(tokio::spawn(reading));
         tracing::info!(directory = %directory.display(), "started");
-        return Ok(Source { updates: updated, first_world: FIRST_READING, saver: None, reports: None, reading });
+        return Ok(Source {
+            updates: updated,
+            first_world: FIRST_READING,
+            saver: None,
+            reports: None,
+            reading,
+        });
     }
     let store = Store::open(&options.state)?;
     // One at a time: while the state's owner is busy, changes are put together.
@@ -152,7 +158,13 @@ async fn source(
     // cut off for as long as the lists may take.
     let first_world = if dataplane.generation() > 0 { FIRST_READING } else { FIRST_LISTS };
     tracing::info!("started");
-    Ok(Source { updates: updated, first_world, saver: Some(Saver::new(store)), reports: Some(reports), reading: None })
+    Ok(Source {
+        updates: updated,
+        first_world,
+        saver: Some(Saver::new(store)),
+        reports: Some(reports),
+        reading: None,
+    })
 }
 
 /// Told to stop. What is enforced stays enforced.
