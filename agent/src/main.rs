@@ -61,7 +61,17 @@ fn start(options: &Options) -> Result<()> {
 
 async fn run(options: &Options) -> Result<()> {
     let socket = Socket::bind(&options.socket)?;
-    let dataplane = Dataplane::open(&options.dataplane())?;
+    let mut dataplane = Dataplane::open(&options.dataplane())?;
+    if let Some(log) = dataplane.log()? {
+        tracing::warn!(
+            "the programs write down every packet: for debugging only (POLDER_LOG=debug shows it)"
+        );
+        tokio::spawn(async move {
+            if let Err(error) = log.run().await {
+                tracing::error!(%error, "what the programs write down is not read any more");
+            }
+        });
+    }
     let mut settings = dataplane.settings()?;
     settings.flow_share = options.flow_share;
     settings.mark_shift = options.mark_shift;

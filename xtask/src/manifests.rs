@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use kubelab::programs::HELM;
 
 use crate::process;
 
@@ -98,22 +99,8 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 /// Helm, from `PATH` or where `cargo xtask cluster` keeps what it builds.
 pub(crate) fn helm() -> Result<PathBuf> {
     process::find("helm")
-        .or_else(cached_helm)
+        .or_else(|| HELM.find().ok())
         .context("helm is not here; `cargo xtask cluster up` builds it, or install Helm 3")
-}
-
-/// The newest of the cache, by the name of its folder.
-fn cached_helm() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
-    let versions = fs::read_dir(cache.join("polder/kubernetes")).ok()?;
-    let mut found: Vec<PathBuf> = versions
-        .filter_map(|version| Some(version.ok()?.path().join("bin/helm")))
-        .filter(|helm| helm.is_file())
-        .collect();
-    found.sort();
-    found.pop()
 }
 
 fn render(helm: &Path, root: &Path, rendering: &Rendering) -> Result<String> {
