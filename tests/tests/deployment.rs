@@ -159,9 +159,9 @@ fn the_agent_may_read_what_policies_speak_about_and_write_its_own_state() {
             "networking.k8s.io/networkpolicies: get,list,watch",
             "policy.networking.k8s.io/clusternetworkpolicies,adminnetworkpolicies,baselineadminnetworkpolicies: \
              get,list,watch",
-            "polder.dev/poldernodes: get,create,patch",
-            "polder.dev/poldernodes/status: get,patch",
-            "events.k8s.io/events: create,patch",
+            "polder.dev/poldernodes: create,patch",
+            "polder.dev/poldernodes/status: patch",
+            "events.k8s.io/events: create",
         ]
     );
     let binding: ClusterRoleBinding = only("polder.yaml", "ClusterRoleBinding", "polder");

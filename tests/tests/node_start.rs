@@ -149,6 +149,39 @@ fn a_pod_that_nobody_knows_does_not_start_and_it_is_said_why() {
 }
 
 #[test]
+fn what_takes_polder_off_a_node_leaves_nothing_behind() {
+    if !root_or_skip("what_takes_polder_off_a_node_leaves_nothing_behind") {
+        return;
+    }
+    let mut scene = Scene::new("uninstall", BRIDGE).unwrap();
+    let _server = Server::tcp(&scene.victim, WEB, Greeting::None).unwrap();
+    let reaches = |scene: &Scene| {
+        tcp_connect(&scene.attacker, scene.victim.ipv4().into(), WEB, Duration::from_millis(700)).unwrap()
+    };
+    let (bpffs, socket) = (scene.polder.bpffs(), scene.polder.socket());
+    let state = env::temp_dir().join(format!("polder-state-{}", std::process::id()));
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("cluster.jsonl"), "{}").unwrap();
+    // Without its agent it is still in force.
+    scene.polder.kill9().unwrap();
+    assert_ne!(reaches(&scene), Outcome::Connected);
+    assert!(bpffs.join("links").is_dir() && socket.exists());
+    let output = scene
+        .node
+        .run(|| {
+            let mut agent = Command::new(program("polder-agent"));
+            agent.arg("--uninstall").arg("--bpffs").arg(&bpffs).arg("--state").arg(&state);
+            Ok(agent.arg("--socket").arg(&socket).output()?)
+        })
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(reaches(&scene), Outcome::Connected, "no program is left at the pods' interfaces");
+    assert!(!bpffs.exists() && !socket.exists() && !socket.with_extension("sock.lock").exists());
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+    fs::remove_dir(&state).unwrap();
+}
+
+#[test]
 fn preflight_names_who_else_is_at_the_packets() {
     let name = "preflight_names_who_else_is_at_the_packets";
     if !root_or_skip(name) || !tool_or_skip(name, "nft") {
