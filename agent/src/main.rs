@@ -1,5 +1,6 @@
 //! The node agent's command line.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,11 +53,30 @@ fn main() -> ExitCode {
 fn start(options: &Options) -> Result<()> {
     if options.uninstall {
         let dataplane = Dataplane::open(&options.dataplane())?;
-        return dataplane.uninstall().context("removing programs and pins");
+        dataplane.uninstall().context("removing programs and pins")?;
+        return forget(options);
     }
     // One thread: hooks and links are those of its network namespace, and one task owns the state.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options))
+}
+
+/// Removes what agents left beside their pins. The directories may be mounts, so they stay, empty.
+fn forget(options: &Options) -> Result<()> {
+    if options.state.is_dir() {
+        Store::open(&options.state)?.remove()?;
+    }
+    let mut lock = options.socket.clone().into_os_string();
+    lock.push(".lock");
+    for left in [options.socket.clone(), lock.into()] {
+        match std::fs::remove_file(&left) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", left.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 async fn run(options: &Options) -> Result<()> {
@@ -137,7 +157,13 @@ async fn source(
         let reading = standalone::run(standalone::Options::new(directory), Arc::clone(reread), updates);
         let reading = Some(tokio::spawn(reading));
         tracing::info!(directory = %directory.display(), "started");
-        return Ok(Source { updates: updated, first_world: FIRST_READING, saver: None, reports: None, reading });
+        return Ok(Source {
+            updates: updated,
+            first_world: FIRST_READING,
+            saver: None,
+            reports: None,
+            reading,
+        });
     }
     let store = Store::open(&options.state)?;
     // One at a time: while the state's owner is busy, changes are put together.
@@ -162,7 +188,13 @@ async fn source(
     // cut off for as long as the lists may take.
     let first_world = if dataplane.generation() > 0 { FIRST_READING } else { FIRST_LISTS };
     tracing::info!("started");
-    Ok(Source { updates: updated, first_world, saver: Some(Saver::new(store)), reports: Some(reports), reading: None })
+    Ok(Source {
+        updates: updated,
+        first_world,
+        saver: Some(Saver::new(store)),
+        reports: Some(reports),
+        reading: None,
+    })
 }
 
 /// Told to stop. What is enforced stays enforced.

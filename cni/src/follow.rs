@@ -19,7 +19,7 @@ pub(crate) fn follow(place: &Place) -> Result<()> {
     let mut last = String::new();
     loop {
         // Somebody may be in the middle of writing: what is wrong now may be right the next time.
-        let now = match place.install_configuration() {
+        let now = match place.keep_program().and_then(|()| place.install_configuration()) {
             Ok(Did::Nothing(_)) => None,
             Ok(did) => Some(did.to_string()),
             Err(error) => Some(format!("error: {error:#}")),

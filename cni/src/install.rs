@@ -68,6 +68,11 @@ impl Place {
         Ok(Did::Wrote(path, None))
     }
 
+    /// Puts this program back if somebody emptied the folder: a configuration that names it would let no pod start.
+    pub(crate) fn keep_program(&self) -> Result<()> {
+        if self.folders.bin_dir.join(PLUGIN).exists() { Ok(()) } else { self.install_program().map(drop) }
+    }
+
     /// Puts the plugin behind the node's CNI, as that is configured now; takes it out if that is gone.
     pub(crate) fn install_configuration(&self) -> Result<Did> {
         let folder = &self.folders.conf_dir;
@@ -225,6 +230,15 @@ mod tests {
         let did = node.place.install_configuration().unwrap();
         assert_eq!(did, Did::NoSource(node.place.folders.conf_dir.clone()));
         assert_eq!(node.files(), BTreeMap::new(), "a network that is gone is not brought back");
+    }
+
+    #[test]
+    fn a_program_that_somebody_removed_is_put_back() {
+        let node = node();
+        node.place.keep_program().unwrap();
+        fs::remove_file(node.place.folders.bin_dir.join(PLUGIN)).unwrap();
+        node.place.keep_program().unwrap();
+        assert_eq!(node.files()[PLUGIN].0, 0o755);
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl Args {
             };
             anyhow::Ok(Client::try_from(config)?)
         });
-        Ok(Cluster { client: client.context("how to reach the API server is not known; say --kubeconfig FILE")?, runtime })
+        Ok(Cluster {
+            client: client.context("how to reach the API server is not known; say --kubeconfig FILE")?,
+            runtime,
+        })
     }
 }
 
@@ -61,19 +64,19 @@ pub(crate) struct NodeAndAgent {
 pub(crate) async fn nodes(client: &Client) -> anyhow::Result<Vec<NodeAndAgent>> {
     let nodes: Api<Node> = Api::all(client.clone());
     let agents: Api<PolderNode> = Api::all(client.clone());
-    let nodes = nodes.list_metadata(&ListParams::default()).await.map_err(failure).context("listing nodes")?;
+    let nodes =
+        nodes.list_metadata(&ListParams::default()).await.map_err(failure).context("listing nodes")?;
     let agents = match agents.list(&ListParams::default()).await {
         Ok(agents) => agents,
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            anyhow::bail!("the API server does not know the kind PolderNode; is Polder installed in this cluster?")
+            anyhow::bail!(
+                "the API server does not know the kind PolderNode; is Polder installed in this cluster?"
+            )
         }
         Err(error) => return Err(failure(error)).context("listing what agents say (PolderNode)"),
     };
-    let mut said: std::collections::BTreeMap<String, PolderNode> = agents
-        .items
-        .into_iter()
-        .filter_map(|agent| Some((agent.metadata.name.clone()?, agent)))
-        .collect();
+    let mut said: std::collections::BTreeMap<String, PolderNode> =
+        agents.items.into_iter().filter_map(|agent| Some((agent.metadata.name.clone()?, agent))).collect();
     let mut all: Vec<NodeAndAgent> = nodes
         .items
         .into_iter()
@@ -88,7 +91,10 @@ pub(crate) async fn nodes(client: &Client) -> anyhow::Result<Vec<NodeAndAgent>> 
 pub(crate) fn failure(error: kube::Error) -> anyhow::Error {
     match error {
         kube::Error::Api(status) => {
-            anyhow::anyhow!("{}", clean(&format!("the API server answers {}: {}", status.code, status.message)))
+            anyhow::anyhow!(
+                "{}",
+                clean(&format!("the API server answers {}: {}", status.code, status.message))
+            )
         }
         other => anyhow::Error::new(other),
     }

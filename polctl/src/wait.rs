@@ -130,7 +130,9 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
     })?;
     let text = match args.output {
         Output::Text => text(args, &standings, enforced),
-        Output::Json => format!("{}\n", clean_json(&serde_json::to_string_pretty(&value(&standings, enforced))?)),
+        Output::Json => {
+            format!("{}\n", clean_json(&serde_json::to_string_pretty(&value(&standings, enforced))?))
+        }
         Output::Yaml => yaml::document(&value(&standings, enforced))?,
     };
     print::stdout(&text)?;
@@ -144,7 +146,9 @@ fn meant(policy: &str) -> anyhow::Result<(Kind, &str)> {
         "networkpolicy" | "networkpolicies" | "np" | "netpol" => Kind::NetworkPolicy,
         "clusternetworkpolicy" | "clusternetworkpolicies" | "cnp" => Kind::ClusterNetworkPolicy,
         "adminnetworkpolicy" | "adminnetworkpolicies" | "anp" => Kind::AdminNetworkPolicy,
-        "baselineadminnetworkpolicy" | "baselineadminnetworkpolicies" | "banp" => Kind::BaselineAdminNetworkPolicy,
+        "baselineadminnetworkpolicy" | "baselineadminnetworkpolicies" | "banp" => {
+            Kind::BaselineAdminNetworkPolicy
+        }
         _ => bail!("{}: found kind {kind:?}; expected networkpolicy, cnp, anp or banp", clean(policy)),
     };
     Ok((kind, name))
@@ -170,7 +174,11 @@ async fn read(client: &Client, args: &Args) -> anyhow::Result<Policy> {
     Ok(Policy { kind, live: version, subject })
 }
 
-async fn standings(client: &Client, policy: &Policy, all: bool) -> anyhow::Result<BTreeMap<String, Standing>> {
+async fn standings(
+    client: &Client,
+    policy: &Policy,
+    all: bool,
+) -> anyhow::Result<BTreeMap<String, Standing>> {
     let nodes = cluster::nodes(client).await?;
     let selected = if all { None } else { selected(client, policy).await? };
     let mut standings = BTreeMap::new();
@@ -196,7 +204,8 @@ async fn selected(client: &Client, policy: &Policy) -> anyhow::Result<Option<BTr
     };
     let mut on_nodes = BTreeMap::new();
     for namespace in namespaces {
-        let pods = Api::<Pod>::namespaced(client.clone(), &namespace).list(&all).await.map_err(cluster::failure)?;
+        let pods =
+            Api::<Pod>::namespaced(client.clone(), &namespace).list(&all).await.map_err(cluster::failure)?;
         for pod in pods.items.iter().map(|pod| facts::Pod::from_api(pod).0) {
             if let Some(node) = &pod.node
                 && pod.owns_addresses()
@@ -215,7 +224,11 @@ fn standing(node: &NodeAndAgent, policy: &Policy) -> anyhow::Result<Standing> {
     };
     let live = &policy.live;
     let Some(found) = status.policy(policy.kind.name(), &live.uid, &live.resource_version) else {
-        bail!("whether version {} is in force on {} cannot be told", clean(&live.resource_version), clean(&node.name))
+        bail!(
+            "whether version {} is in force on {} cannot be told",
+            clean(&live.resource_version),
+            clean(&node.name)
+        )
     };
     Ok(match found {
         PolicyOnNode::Enforced if status.endpoints.failed > 0 => {
@@ -224,7 +237,9 @@ fn standing(node: &NodeAndAgent, policy: &Policy) -> anyhow::Result<Standing> {
         PolicyOnNode::Enforced => Standing::Enforced,
         PolicyOnNode::Pending if status.reasons.is_empty() => Standing::Waiting("not there yet".to_owned()),
         PolicyOnNode::Pending => Standing::Waiting(status.reasons.join("; ")),
-        PolicyOnNode::Refused(refused) => Standing::Refused(format!("{}; {}", refused.message, refused.instead)),
+        PolicyOnNode::Refused(refused) => {
+            Standing::Refused(format!("{}; {}", refused.message, refused.instead))
+        }
     })
 }
 
@@ -239,8 +254,12 @@ fn text(args: &Args, standings: &BTreeMap<String, Standing>, enforced: bool) -> 
     for (node, standing) in standings {
         match standing {
             Standing::Enforced => {}
-            Standing::Waiting(why) => print::put(&mut out, format_args!("  {}: waiting: {}\n", clean(node), clean(why))),
-            Standing::Refused(why) => print::put(&mut out, format_args!("  {}: refused: {}\n", clean(node), clean(why))),
+            Standing::Waiting(why) => {
+                print::put(&mut out, format_args!("  {}: waiting: {}\n", clean(node), clean(why)))
+            }
+            Standing::Refused(why) => {
+                print::put(&mut out, format_args!("  {}: refused: {}\n", clean(node), clean(why)))
+            }
         }
     }
     out
@@ -277,7 +296,8 @@ mod tests {
 
     #[test]
     fn a_node_counts_when_its_agent_says_so_and_not_before() {
-        let live = live::Version { uid: "u".into(), resource_version: "10".into(), ..live::Version::default() };
+        let live =
+            live::Version { uid: "u".into(), resource_version: "10".into(), ..live::Version::default() };
         let policy = Policy { kind: Kind::NetworkPolicy, live, subject: None };
         let node = |status: Option<NodeStatus>| {
             let mut agent = PolderNode::new("n", PolderNodeSpec {});
@@ -294,7 +314,8 @@ mod tests {
         assert!(matches!(of(None), Standing::Waiting(_)));
         let mut refused = at("10");
         refused.refused_policies = 1;
-        refused.refused = vec![RefusedPolicy { uid: "u".into(), message: "m".into(), ..RefusedPolicy::default() }];
+        refused.refused =
+            vec![RefusedPolicy { uid: "u".into(), message: "m".into(), ..RefusedPolicy::default() }];
         assert_eq!(of(Some(refused)), Standing::Refused("m; ".to_owned()));
         assert!(standing(&node(Some(at("opaque"))), &policy).is_err());
     }

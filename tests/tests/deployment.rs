@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use clap::Parser as _;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -158,9 +159,9 @@ fn the_agent_may_read_what_policies_speak_about_and_write_its_own_state() {
             "networking.k8s.io/networkpolicies: get,list,watch",
             "policy.networking.k8s.io/clusternetworkpolicies,adminnetworkpolicies,baselineadminnetworkpolicies: \
              get,list,watch",
-            "polder.dev/poldernodes: get,create,patch",
-            "polder.dev/poldernodes/status: get,patch",
-            "events.k8s.io/events: create,patch",
+            "polder.dev/poldernodes: create,patch",
+            "polder.dev/poldernodes/status: patch",
+            "events.k8s.io/events: create",
         ]
     );
     let binding: ClusterRoleBinding = only("polder.yaml", "ClusterRoleBinding", "polder");
@@ -197,4 +198,21 @@ fn the_namespace_lets_such_pods_in_where_pod_security_is_in_force() {
         objects("polder.yaml").into_iter().filter(|object| object["kind"] == "Namespace").collect();
     assert_eq!(namespaces.len(), 1);
     assert_eq!(namespaces[0]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
+}
+
+#[test]
+fn the_agent_understands_what_it_is_told() {
+    let pod = daemon_set("polder.yaml");
+    let arguments = |container: &Container| {
+        let words = container.command.iter().flatten().chain(container.args.iter().flatten()).cloned();
+        words.chain(["--node=n1".to_owned()]).collect::<Vec<_>>()
+    };
+    let options = agent::options::Options::try_parse_from(arguments(&pod.containers[0])).unwrap();
+    assert_eq!(options.bpffs, Path::new("/bpf/polder"));
+    assert_eq!(options.state, Path::new("/var/lib/polder"));
+    assert!(options.standalone.is_none() && options.kubeconfig.is_none() && !options.uninstall);
+    let pod = daemon_set("uninstall.yaml");
+    let remove = pod.init_containers.as_ref().unwrap().iter().find(|one| one.name == "agent-remove").unwrap();
+    let options = agent::options::Options::try_parse_from(arguments(remove)).unwrap();
+    assert!(options.uninstall && options.bpffs == Path::new("/bpf/polder"));
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datapath::abi::Transport;
+use manifests::kind::Kind;
 use manifests::live;
 use manifests::object::Content;
 use manifests::write;
-use manifests::kind::Kind;
 use policy_compiler::facts::{EndpointSlice, Namespace, Node, Pod, Service, ServicePort, TargetPort};
 use proptest::prelude::*;
 use serde_json::Value;

@@ -115,7 +115,8 @@ impl Control {
 
     /// Takes in what the watches of an API server told.
     pub(super) fn take_followed(&mut self, followed: Followed) {
-        let Followed { whole, mut events, listed, terminating, texts, refused, versions, standing } = followed;
+        let Followed { whole, mut events, listed, terminating, texts, refused, versions, standing } =
+            followed;
         if let Some(standing) = standing {
             self.world.standing = standing;
         }

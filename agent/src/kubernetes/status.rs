@@ -229,5 +229,9 @@ impl Writer {
 
 /// What only changes numbers.
 fn numbers(report: &Report) -> NodeStatus {
-    NodeStatus { written: String::new(), enforced: std::collections::BTreeMap::new(), ..report.status.clone() }
+    NodeStatus {
+        written: String::new(),
+        enforced: std::collections::BTreeMap::new(),
+        ..report.status.clone()
+    }
 }

@@ -41,7 +41,15 @@ fn text(nodes: &[NodeAndAgent], wide: bool) -> String {
         .map(|node| {
             let name = clean(&node.name).into_owned();
             let Some(status) = status(node) else {
-                return vec![name, "no agent".to_owned(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()];
+                return vec![
+                    name,
+                    "no agent".to_owned(),
+                    "-".into(),
+                    "-".into(),
+                    "-".into(),
+                    "-".into(),
+                    "-".into(),
+                ];
             };
             let ends = &status.endpoints;
             vec![
@@ -49,7 +57,10 @@ fn text(nodes: &[NodeAndAgent], wide: bool) -> String {
                 if status.ready { "yes" } else { "no" }.to_owned(),
                 status.policies.to_string(),
                 status.refused_policies.to_string(),
-                format!("{} enforced, {} held, {} unknown, {} failed", ends.enforced, ends.held, ends.unknown, ends.failed),
+                format!(
+                    "{} enforced, {} held, {} unknown, {} failed",
+                    ends.enforced, ends.held, ends.unknown, ends.failed
+                ),
                 clean(&status.agent_version).into_owned(),
                 clean(&status.written).into_owned(),
             ]
@@ -66,8 +77,10 @@ fn text(nodes: &[NodeAndAgent], wide: bool) -> String {
         // Every node says the same of a policy, but for those that have not seen it yet.
         let mut said = std::collections::BTreeSet::new();
         for refused in nodes.iter().filter_map(status).flat_map(|status| &status.refused) {
-            let namespace = if refused.namespace.is_empty() { String::new() } else { format!("{}/", refused.namespace) };
-            let (kind, name, message, instead) = (&refused.kind, &refused.name, &refused.message, &refused.instead);
+            let namespace =
+                if refused.namespace.is_empty() { String::new() } else { format!("{}/", refused.namespace) };
+            let (kind, name, message, instead) =
+                (&refused.kind, &refused.name, &refused.message, &refused.instead);
             let line = format!("{kind} {namespace}{name}: refused: {message}; {instead}");
             if said.insert(line.clone()) {
                 print::put(&mut out, format_args!("{}\n", clean(&line)));

@@ -305,6 +305,11 @@ impl Polder {
         self.scratch.bpffs().join("polder")
     }
 
+    /// Where it is asked.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.socket()
+    }
+
     /// The node it is on.
     pub fn node(&self) -> &Node {
         &self.node

@@ -33,7 +33,8 @@ impl Agent {
         let folder = PathBuf::from(format!("/tmp/polder-watch-{}-{}", std::process::id(), node.name()));
         let bpffs = folder.join("bpf");
         fs::create_dir_all(&bpffs)?;
-        mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).context("mounting a bpffs")?;
+        mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)
+            .context("mounting a bpffs")?;
         let address = cluster.address();
         let listener = node.run(|| Ok(std::net::TcpListener::bind(address)?))?;
         let relay = Relay::start(listener, address)?;
@@ -155,6 +156,10 @@ fn object() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let path = root().join("target/bpf/bpfel-unknown-none/release/polder");
-    ensure!(path.exists(), "{}: not there; expected the object that `cargo xtask bpf` builds", path.display());
+    ensure!(
+        path.exists(),
+        "{}: not there; expected the object that `cargo xtask bpf` builds",
+        path.display()
+    );
     Ok(path)
 }

@@ -77,12 +77,15 @@ impl Cluster {
 
     /// Makes an object of whatever kind, or changes it.
     pub fn apply(&self, object: &Value) -> Result<()> {
-        let (group, version) = object["apiVersion"].as_str().and_then(|it| it.split_once('/')).unwrap_or(("", "v1"));
+        let (group, version) =
+            object["apiVersion"].as_str().and_then(|it| it.split_once('/')).unwrap_or(("", "v1"));
         let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap_or_default());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind));
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let parameters = PatchParams::apply("test").force();
-        self.runtime.block_on(api.patch(name, &parameters, &Patch::Apply(object))).with_context(|| name.to_owned())?;
+        self.runtime
+            .block_on(api.patch(name, &parameters, &Patch::Apply(object)))
+            .with_context(|| name.to_owned())?;
         Ok(())
     }
 

@@ -45,7 +45,8 @@ fn f3_while_the_server_is_away_what_was_known_stays_in_force_even_over_a_restart
     let status = scene.agent.until("it enforces what was saved", |status| {
         status.reasons.iter().any(|reason| reason.contains("is enforced: not heard of yet"))
     });
-    let enforced = status.unwrap().endpoints.iter().filter(|one| one.state == EndpointState::Enforced).count();
+    let enforced =
+        status.unwrap().endpoints.iter().filter(|one| one.state == EndpointState::Enforced).count();
     assert_eq!(enforced, 3);
     holds(&scene, "from what was saved");
     // A pod that nobody told it of is closed.
@@ -59,7 +60,10 @@ fn f3_while_the_server_is_away_what_was_known_stays_in_force_even_over_a_restart
     scene.cluster.policy("victim", &only_from("v", "b")).unwrap();
     let took = scene.attacker_connects(true, CONVERGED);
     scene.is_enforced(4);
-    println!("converged {:?} after the server was back (the attacker was let in after {took:?})", back.elapsed());
+    println!(
+        "converged {:?} after the server was back (the attacker was let in after {took:?})",
+        back.elapsed()
+    );
     assert!(!connects(&scene.friend, &scene.victim));
 }
 
@@ -76,7 +80,10 @@ fn what_is_saved_and_damaged_is_not_used_and_what_is_pinned_stays() {
     std::thread::sleep(Duration::from_secs(7));
     let status = scene.agent.status().unwrap();
     assert!(!status.ready);
-    assert!(status.problems.iter().any(|one| one.contains("is damaged") && one.ends_with("it is not used")), "{status:?}");
+    assert!(
+        status.problems.iter().any(|one| one.contains("is damaged") && one.ends_with("it is not used")),
+        "{status:?}"
+    );
     assert!(!connects(&scene.attacker, &scene.victim));
     assert!(connects(&scene.friend, &scene.victim), "what is pinned stays\n{}", scene.agent.log());
     scene.cluster.server.start_server().unwrap();

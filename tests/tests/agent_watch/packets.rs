@@ -87,10 +87,12 @@ fn policies_pods_and_labels_of_an_api_server_are_what_packets_meet() {
     // A pod's address passes to another pod, of other labels.
     scene.cluster.delete_pod("b").unwrap();
     scene.cluster.pod("c", "c", scene.node.name(), &addresses(&scene.attacker)).unwrap();
-    scene.agent.until("the new pod is known", |status| {
-        status.endpoints.iter().any(|one| one.pod.as_deref() == Some("shop/c"))
-    })
-    .unwrap();
+    scene
+        .agent
+        .until("the new pod is known", |status| {
+            status.endpoints.iter().any(|one| one.pod.as_deref() == Some("shop/c"))
+        })
+        .unwrap();
     scene.attacker_connects(false, Duration::from_secs(5));
 
     // The agent's own account of it is the same world.
@@ -108,7 +110,8 @@ fn policies_pods_and_labels_of_an_api_server_are_what_packets_meet() {
 fn k17_a_namespace_being_deleted_keeps_its_policies_while_it_has_pods_even_over_a_restart() {
     let Some(mut scene) = Scene::start_or_skip("aw-k17") else { return };
     // No controller empties the namespace here: this is the order in which it does.
-    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(scene.cluster.client.clone());
+    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> =
+        kube::Api::all(scene.cluster.client.clone());
     scene.cluster.runtime.block_on(namespaces.delete("shop", &kube::api::DeleteParams::default())).unwrap();
     scene.cluster.delete_policy("victim").unwrap();
     std::thread::sleep(Duration::from_secs(1));
@@ -144,5 +147,8 @@ fn a_policy_that_cannot_be_understood_closes_and_is_told_of() {
     assert!(status.ready, "one bad policy is no reason to be restarted: {:?}", status.reasons);
     let said: Vec<_> = status.problems.iter().filter(|problem| problem.starts_with("refused: ")).collect();
     assert_eq!(said.len(), 1, "{:?}", status.problems);
-    assert!(said[0].contains("shop/odd") && said[0].ends_with("the pods that it may select are closed"), "{said:?}");
+    assert!(
+        said[0].contains("shop/odd") && said[0].ends_with("the pods that it may select are closed"),
+        "{said:?}"
+    );
 }

@@ -106,7 +106,9 @@ fn percentile(times: &mut [Duration], percent: usize) -> Duration {
 fn scale() {
     let Some(mut scene) = Scene::start_or_skip("aw-scale") else { return };
     let sizes = std::env::var("POLDER_PODS").unwrap_or_else(|_| "1000".to_owned());
-    println!("| pods | RSS MiB | peak MiB | bytes read MiB | start s | start CPU s | policy p50 ms | p99 | pod p50 ms | p99 |");
+    println!(
+        "| pods | RSS MiB | peak MiB | bytes read MiB | start s | start CPU s | policy p50 ms | p99 | pod p50 ms | p99 |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut there = 0;
     for size in sizes.split(',').map(|size| size.parse::<u32>().unwrap()) {

@@ -29,8 +29,13 @@ struct Told {
 impl Told {
     fn start(client: Client, patience: Patience) -> Self {
         let (sender, updates) = mpsc::channel(1);
-        let options =
-            Options { kubeconfig: None, node: "n".to_owned(), store: None, patience, disk_after: Duration::MAX / 4 };
+        let options = Options {
+            kubeconfig: None,
+            node: "n".to_owned(),
+            store: None,
+            patience,
+            disk_after: Duration::MAX / 4,
+        };
         let parts = Parts {
             options,
             resync: Arc::new(Notify::new()),
@@ -54,9 +59,10 @@ impl Told {
             let mut events = followed.events;
             let cluster = self.compiler.cluster();
             if let Some(names) = listed.get(&manifests::kind::Kind::Pod) {
-                let gone = cluster.pods.keys().filter(|key| {
-                    !names.contains(&(Arc::clone(&key.namespace), Arc::clone(&key.name)))
-                });
+                let gone = cluster
+                    .pods
+                    .keys()
+                    .filter(|key| !names.contains(&(Arc::clone(&key.namespace), Arc::clone(&key.name))));
                 events.extend(gone.map(|key| Event::PodGone { key: key.clone(), uid: None }));
             }
             self.compiler.apply(events);
@@ -135,7 +141,8 @@ fn f15_whatever_happens_to_connections_what_is_told_is_what_the_server_holds() {
     // Impatient, so that silence is found out within the test.
     let patience =
         Patience { silence: Duration::from_secs(2), answer: Duration::from_secs(3), ..Patience::default() };
-    let mut told = cluster.runtime.block_on(async { Told::start(Client::try_from(config).unwrap(), patience) });
+    let mut told =
+        cluster.runtime.block_on(async { Told::start(Client::try_from(config).unwrap(), patience) });
     for round in 0..30 {
         let name = format!("p{}", round % 7);
         match round % 5 {
@@ -172,7 +179,8 @@ fn f15_whatever_happens_to_connections_what_is_told_is_what_the_server_holds() {
         "NetworkPolicy ",
         policies.items.into_iter().map(|one| (one.metadata.namespace, one.metadata.name)).collect(),
     );
-    let pods = list("", pods.items.into_iter().map(|one| (one.metadata.namespace, one.metadata.name)).collect());
+    let pods =
+        list("", pods.items.into_iter().map(|one| (one.metadata.namespace, one.metadata.name)).collect());
     assert!(!policies.is_empty(), "the test has lost its bite");
     cluster.runtime.block_on(told.until("all is told", |compiler| {
         let of_compiler: BTreeSet<String> =

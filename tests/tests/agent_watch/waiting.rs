@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::agent::beside;
 use super::cluster::Cluster;
-use super::packets::Scene;
 use super::only_from;
+use super::packets::Scene;
 
 /// Installs the kind, as it is in `deploy`.
 fn install(cluster: &Cluster) {
@@ -27,7 +27,8 @@ fn polctl(cluster: &Cluster, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(beside("polctl").unwrap());
     command.args(arguments).arg("--kubeconfig").arg(cluster.server.kubeconfig()).env("NO_COLOR", "1");
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), said)
 }
 
@@ -42,7 +43,12 @@ fn a_policy_can_be_waited_for_and_one_that_is_refused_has_an_event() {
     // It was not there when the agent first wrote: it tries again.
     let deadline = Instant::now() + Duration::from_secs(30);
     while polctl(cluster, &["status", "--all-nodes"]).0 != 0 {
-        assert!(Instant::now() < deadline, "{:?}\n{}", polctl(cluster, &["status", "--all-nodes"]), scene.agent.log());
+        assert!(
+            Instant::now() < deadline,
+            "{:?}\n{}",
+            polctl(cluster, &["status", "--all-nodes"]),
+            scene.agent.log()
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
     let mut took = Vec::new();
@@ -50,7 +56,8 @@ fn a_policy_can_be_waited_for_and_one_that_is_refused_has_an_event() {
         let from = if round % 2 == 0 { "b" } else { "a" };
         cluster.policy("victim", &only_from("v", from)).unwrap();
         let begun = Instant::now();
-        let (code, said) = polctl(cluster, &["wait", "--for=enforced", "victim", "-n", "shop", "--timeout", "20s"]);
+        let (code, said) =
+            polctl(cluster, &["wait", "--for=enforced", "victim", "-n", "shop", "--timeout", "20s"]);
         assert_eq!((code, said.as_str()), (0, "victim is in force on 1 node\n"));
         took.push(begun.elapsed());
         // It is true.
@@ -62,7 +69,10 @@ fn a_policy_can_be_waited_for_and_one_that_is_refused_has_an_event() {
     let refused = cluster.policy("odd", &odd).unwrap();
     let (code, said) = polctl(cluster, &["wait", "odd", "-n", "shop", "--timeout", "20s", "-o", "json"]);
     let value: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((code, &value["enforced"], &value["nodes"][0]["state"]), (1, &json!(false), &json!("refused")));
+    assert_eq!(
+        (code, &value["enforced"], &value["nodes"][0]["state"]),
+        (1, &json!(false), &json!("refused"))
+    );
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), "shop");
     let uid = refused.metadata.uid.unwrap();
     let name = format!("polder-{uid}-{}", refused.metadata.generation.unwrap());
