@@ -17,6 +17,7 @@ pub mod client;
 pub mod flow;
 pub mod frame;
 pub mod judgement;
+pub mod node;
 pub mod reply;
 pub mod request;
 pub mod status;

@@ -12,6 +12,7 @@ use agent::dataplane::Dataplane;
 use agent::endpoint::monitor::{Monitor, Settings};
 use agent::endpoint::role::{self, Classifier};
 use agent::kubernetes::snapshot::Store;
+use agent::kubernetes::status::Report;
 use agent::metrics::{self, Health, Metrics};
 use agent::options::Options;
 use agent::source::Update;
@@ -20,7 +21,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use policy_compiler::compiler::Scope;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
@@ -60,7 +61,17 @@ fn start(options: &Options) -> Result<()> {
 
 async fn run(options: &Options) -> Result<()> {
     let socket = Socket::bind(&options.socket)?;
-    let dataplane = Dataplane::open(&options.dataplane())?;
+    let mut dataplane = Dataplane::open(&options.dataplane())?;
+    if let Some(log) = dataplane.log()? {
+        tracing::warn!(
+            "the programs write down every packet: for debugging only (POLDER_LOG=debug shows it)"
+        );
+        tokio::spawn(async move {
+            if let Err(error) = log.run().await {
+                tracing::error!(%error, "what the programs write down is not read any more");
+            }
+        });
+    }
     let mut settings = dataplane.settings()?;
     settings.flow_share = options.flow_share;
     settings.mark_shift = options.mark_shift;
@@ -89,6 +100,7 @@ async fn run(options: &Options) -> Result<()> {
         updates: source.updates,
         first_world: source.first_world,
         saver: source.saver,
+        reports: source.reports,
         reread,
         calls: called,
         flows,
@@ -109,6 +121,7 @@ struct Source {
     updates: mpsc::Receiver<Update>,
     first_world: Duration,
     saver: Option<Saver>,
+    reports: Option<watch::Sender<Report>>,
     /// The task that reads the directory, if that is the source.
     reading: Option<JoinHandle<Result<()>>>,
 }
@@ -124,11 +137,12 @@ async fn source(
         let reading = standalone::run(standalone::Options::new(directory), Arc::clone(reread), updates);
         let reading = Some(tokio::spawn(reading));
         tracing::info!(directory = %directory.display(), "started");
-        return Ok(Source { updates: updated, first_world: FIRST_READING, saver: None, reading });
+        return Ok(Source { updates: updated, first_world: FIRST_READING, saver: None, reports: None, reading });
     }
     let store = Store::open(&options.state)?;
     // One at a time: while the state's owner is busy, changes are put together.
     let (updates, updated) = mpsc::channel(1);
+    let (reports, reported) = watch::channel(Report::default());
     let node = options.node.clone().context("--node: not said; expected this node's name (NODE_NAME)")?;
     let parts = kubernetes::Parts {
         options: kubernetes::Options {
@@ -141,13 +155,14 @@ async fn source(
         resync: Arc::clone(reread),
         updates,
         metrics: Arc::clone(metrics),
+        reports: Some(reported),
     };
     kubernetes::spawn(parts).await?;
     // Where something is enforced already, new pods are to be closed at once; where nothing is, pods that run are not to be
     // cut off for as long as the lists may take.
     let first_world = if dataplane.generation() > 0 { FIRST_READING } else { FIRST_LISTS };
     tracing::info!("started");
-    Ok(Source { updates: updated, first_world, saver: Some(Saver::new(store)), reading: None })
+    Ok(Source { updates: updated, first_world, saver: Some(Saver::new(store)), reports: Some(reports), reading: None })
 }
 
 /// Told to stop. What is enforced stays enforced.

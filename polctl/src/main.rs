@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! -f DIR -> manifests -> Input { compiler, problems } -> one file per verb -> text, table, JSON; exit code
+//! API server -> what the agents of all nodes wrote down
 //! --socket -> agent -> its status, flows, documents (to manifests, as files), verdicts of its kernel ---^
 //! ```
 //!
@@ -11,6 +12,7 @@
 mod agent;
 mod check;
 mod clean;
+mod cluster;
 mod connectivity;
 mod diff;
 mod explain;
@@ -21,6 +23,7 @@ mod print;
 mod status;
 mod test;
 mod verify;
+mod wait;
 mod yaml;
 
 use std::path::PathBuf;
@@ -46,6 +49,7 @@ enum Verb {
     Status(status::Args),
     Flows(flows::Args),
     Verify(verify::Args),
+    Wait(wait::Args),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Flows(args) => flows::run(&args),
         Verb::Verify(args) => verify::run(&args),
+        Verb::Wait(args) => wait::run(&args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "polctl", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

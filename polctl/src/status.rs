@@ -4,6 +4,7 @@
 //! agent --Status--> text (table, wide) | JSON | YAML; exit code
 //! ```
 
+mod nodes;
 mod text;
 
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use agent_api::status::{EndpointState, Status};
 
 use crate::clean::clean_json;
-use crate::{agent, print, yaml};
+use crate::{agent, cluster, print, yaml};
 
 /// How the agent of this node is, and which pods it protects
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,12 @@ use crate::{agent, print, yaml};
 pub(crate) struct Args {
     #[command(flatten)]
     agent: agent::Args,
+    #[command(flatten)]
+    cluster: cluster::Args,
+
+    /// All nodes of the cluster, as their agents wrote it down in its API server
+    #[arg(long, conflicts_with = "agent")]
+    all_nodes: bool,
 
     /// How to say it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -42,14 +49,18 @@ Examples:
   polctl status                                  pods, and what is wrong
   polctl status -o wide                          and hooks, maps, counters
   polctl status -o json | jq '.endpoints[] | select(.state != \"enforced\")'
+  polctl status --all-nodes                      every node of the cluster, from anywhere
   until polctl status > /dev/null; do sleep 1; done
 
 Exit codes:
   0  ready: policy is in force, and no pod's interface has failed
-  1  not ready, or an interface has failed
-  2  the agent cannot be reached";
+  1  not ready, or an interface has failed; with --all-nodes, on some node, or a node has no agent
+  2  the agent or the API server cannot be reached";
 
 pub(crate) fn run(args: &Args) -> crate::Answer {
+    if args.all_nodes {
+        return nodes::run(args);
+    }
     let socket = &args.agent.socket;
     let status = agent::connect(socket)?.status().map_err(|error| agent::failure(socket, &error))?;
     print::stdout(&match args.output {

@@ -40,7 +40,7 @@ use datapath::event::Event as PacketEvent;
 use jiff::Timestamp;
 use policy_compiler::compiler::{Compiler, Scope};
 use policy_compiler::problem::{Problem, Severity};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use crate::api::Call;
@@ -48,6 +48,7 @@ use crate::dataplane::{Dataplane, Events};
 use crate::endpoint::monitor::Handle;
 use crate::endpoint::role::{Classifier, Role};
 use crate::endpoint::snapshot::Snapshot;
+use crate::kubernetes::status::Report;
 use crate::metrics::{Health, Metrics};
 use crate::source::Update;
 
@@ -83,6 +84,8 @@ pub struct Parts {
     pub first_world: Duration,
     /// Where what is known is saved, if anywhere.
     pub saver: Option<Saver>,
+    /// Where it is told how the node stands, if anywhere.
+    pub reports: Option<watch::Sender<Report>>,
     /// To ask for news at once.
     pub reread: Arc<Notify>,
     /// Requests of clients.
@@ -202,6 +205,7 @@ impl Control {
                         self.note_enforced();
                     }
                     self.save(now);
+                    self.tell_how_it_stands();
                 }
             }
             self.parts.health.set_reasons(self.reasons());

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_api::node::{EndpointCounts, LISTED, NodeStatus};
+use agent_api::status::EndpointState;
 use agent_api::world::Document;
 use manifests::kind::Kind;
 use policy_compiler::compiler::{Compiler, Event};
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Control;
 use crate::api::Pieces;
+use crate::kubernetes::status::{self, Report};
 use crate::source::{Followed, Names, PolicyText, Refusal, Standing};
 
 /// What was told, as far as the compiler does not keep it.
@@ -30,6 +33,8 @@ pub(super) struct World {
     pub(super) told: BTreeMap<Kind, String>,
     /// The same, and the kernel holds them.
     pub(super) enforced: BTreeMap<Kind, String>,
+    /// Counts changes of policies that are in force.
+    pub(super) changes: u64,
     /// A whole world was told.
     pub(super) is_known: bool,
 }
@@ -122,6 +127,10 @@ impl Control {
         self.world.told.extend(versions);
         let first = whole && !self.world.is_known;
         self.world.is_known |= whole;
+        let is_policy = |event: &Event| matches!(event, Event::Policy(_) | Event::PolicyGone(_));
+        if first || news.events.iter().any(is_policy) {
+            self.world.changes += 1;
+        }
         if first || !news.events.is_empty() {
             self.enforce(news.events, Vec::new(), first);
             self.changed_at = Some(Instant::now());
@@ -145,6 +154,53 @@ impl Control {
             }
         }
         self.world.refused = refused;
+        self.world.changes += 1;
+    }
+
+    /// Tells the cluster, by whoever writes it down.
+    pub(super) fn tell_how_it_stands(&self) {
+        let Some(reports) = &self.parts.reports else { return };
+        if !self.world.is_known {
+            return;
+        }
+        let mut endpoints = EndpointCounts::default();
+        for endpoint in self.endpoints() {
+            let count = match endpoint.state {
+                EndpointState::Enforced => &mut endpoints.enforced,
+                EndpointState::Held => &mut endpoints.held,
+                EndpointState::Unknown => &mut endpoints.unknown,
+                EndpointState::Failed => &mut endpoints.failed,
+            };
+            *count += 1;
+        }
+        let mut reasons = self.reasons();
+        let enforced = self.world.enforced.iter();
+        let status = NodeStatus {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: reasons.is_empty(),
+            reasons: reasons.drain(..reasons.len().min(LISTED)).collect(),
+            generation: i64::from(self.parts.dataplane.generation()),
+            policies: signed(self.compiler.policies().count()),
+            enforced: enforced.map(|(kind, version)| (kind.name().to_owned(), version.clone())).collect(),
+            refused_policies: signed(self.world.refused.len()),
+            refused: status::refused(&self.world.refused),
+            endpoints,
+            written: String::new(),
+        };
+        let report = Report {
+            status,
+            // What is told but not in the kernel is no change yet.
+            changes: if self.behind.is_none() { self.world.changes } else { 0 },
+            nodes: self.compiler.cluster().nodes.len(),
+            refused: self.world.refused.clone(),
+        };
+        reports.send_if_modified(|last| {
+            let is_new = *last != report;
+            if is_new {
+                *last = report;
+            }
+            is_new
+        });
     }
 
     /// What was told is in force if the kernel holds what is intended.
@@ -153,6 +209,10 @@ impl Control {
             self.world.enforced.clone_from(&self.world.told);
         }
     }
+}
+
+fn signed(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A policy over many lines, so that its fields can be told apart by line.

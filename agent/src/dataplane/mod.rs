@@ -37,6 +37,7 @@ mod hook_table;
 mod hooks;
 mod interfaces;
 mod live;
+mod log;
 mod map;
 mod maps;
 mod neighbours;
@@ -71,6 +72,7 @@ pub use self::flows::Walk;
 pub use self::hooks::{Finding, Flaw, HookStatus, Hooks, Means, Place, Role, Xdp};
 pub use self::interfaces::PodInterface;
 pub use self::live::LiveMaps;
+pub use self::log::Log;
 pub use self::maps::Sizes;
 pub use self::neighbours::Neighbour;
 pub use self::pins::DEFAULT_ROOT;
@@ -354,6 +356,12 @@ impl Dataplane {
     /// The reader of events, once. Must be called inside a tokio runtime with I/O.
     pub fn events(&mut self) -> Result<Option<Events>, Error> {
         self.programs.events.take().map(Events::new).transpose()
+    }
+
+    /// The reader of what an object that was built for debugging writes down, once. Must be called inside a tokio runtime
+    /// with I/O.
+    pub fn log(&mut self) -> Result<Option<Log>, Error> {
+        self.programs.log.take().map(Log::new).transpose()
     }
 
     /// Name, entries and room of each map that can become full. Walks them all.

@@ -10,6 +10,7 @@ use aya::programs::Program as AyaProgram;
 use aya::{Ebpf, EbpfLoader};
 
 use super::error::Error;
+use super::log::Written;
 use super::object::Object;
 use super::sys;
 use super::sys::map::{MMAPABLE, RawMap};
@@ -82,6 +83,8 @@ pub(super) struct Programs {
     pub(super) clock: Program,
     /// The buffer of events, until somebody reads it.
     pub(super) events: Option<AyaMap>,
+    /// What programs that were built for debugging write down, until somebody reads it.
+    pub(super) log: Option<Written>,
 }
 
 impl Programs {
@@ -98,7 +101,8 @@ impl Programs {
         ];
         let clock = self::load(&mut ebpf, "polder_clock")?;
         let events = ebpf.take_map("events");
-        Ok(Self { object, maps: maps.to_owned(), hooks, seconds: BTreeMap::new(), clock, events })
+        let log = Written::of(&mut ebpf)?;
+        Ok(Self { object, maps: maps.to_owned(), hooks, seconds: BTreeMap::new(), clock, events, log })
     }
 
     pub(super) fn hook(&self, hook: Hook) -> &Program {

@@ -19,6 +19,7 @@ mod intern;
 mod policies;
 mod server;
 pub mod snapshot;
+pub mod status;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use manifests::kind::Kind;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -47,6 +48,7 @@ use follow::{Follower, Seen};
 use intake::{Intake, Unreadable};
 use server::FOLLOWED;
 use snapshot::{Saved, Store};
+use status::Report;
 
 /// Messages of the watches that may wait.
 const HEARD: usize = 1024;
@@ -83,6 +85,8 @@ pub struct Parts {
     pub updates: mpsc::Sender<Update>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How the node stands, to be told to the cluster.
+    pub reports: Option<watch::Receiver<Report>>,
 }
 
 /// Follows the server on a thread of its own until nobody receives any more. The client that it uses comes back.
@@ -171,6 +175,10 @@ impl Source {
 
     async fn run(mut self) {
         self.follow_all();
+        if let Some(reports) = self.parts.reports.take() {
+            let node = self.parts.options.node.clone();
+            tokio::spawn(status::write(self.client.clone(), node, reports));
+        }
         let mut batch = Vec::with_capacity(AT_ONCE);
         let mut answers = FuturesUnordered::new();
         let from_disk_at = tokio::time::Instant::now() + self.parts.options.disk_after;

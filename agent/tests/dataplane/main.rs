@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use agent::dataplane::{Bound, Capacity, Dataplane, Error, Options, PodInterface, Role, Sizes};
 use aya::programs::{SchedClassifier, TcAttachType};
-use datapath::abi::{Address, Anchors, Direction, Endpoint, Identity, PortKey, RuleRow, RuleSetId, Slot, Transport};
+use datapath::abi::{
+    Address, Anchors, Direction, Endpoint, Identity, PortKey, RuleRow, RuleSetId, Slot, Transport,
+};
 use datapath::interface::Interface;
 use datapath::lookup::{Origin, Query, judge};
 use datapath::verdict::{Action, Reason, Tier};

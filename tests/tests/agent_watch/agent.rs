@@ -1,0 +1,160 @@
+//! An agent on a node of a laboratory that follows an API server by a relay.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent_api::client::Client;
+use agent_api::status::Status;
+use anyhow::{Context, Result, bail, ensure};
+use netlab::{Host, Node};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::cluster::Cluster;
+use super::relay::Relay;
+
+/// How long the agent may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub struct Agent {
+    node: Node,
+    folder: PathBuf,
+    kubeconfig: PathBuf,
+    process: Option<Child>,
+    pub relay: Relay,
+}
+
+impl Agent {
+    /// Prepares one; nothing runs yet.
+    pub fn prepare(node: &Node, cluster: &Cluster) -> Result<Self> {
+        let folder = PathBuf::from(format!("/tmp/polder-watch-{}-{}", std::process::id(), node.name()));
+        let bpffs = folder.join("bpf");
+        fs::create_dir_all(&bpffs)?;
+        mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).context("mounting a bpffs")?;
+        let address = cluster.address();
+        let listener = node.run(|| Ok(std::net::TcpListener::bind(address)?))?;
+        let relay = Relay::start(listener, address)?;
+        Ok(Self { node: node.clone(), folder, kubeconfig: cluster.server.kubeconfig(), process: None, relay })
+    }
+
+    /// Starts it, after its end if it still runs.
+    pub fn start(&mut self) -> Result<()> {
+        self.kill9()?;
+        let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
+        let mut command = Command::new(beside("polder-agent")?);
+        command
+            .args(["--node", self.node.name(), "--metrics", "127.0.0.1:9469"])
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .arg("--state")
+            .arg(self.state())
+            .arg("--bpffs")
+            .arg(self.folder.join("bpf/polder"))
+            .arg("--socket")
+            .arg(self.folder.join("agent.sock"))
+            .arg("--bpf-object")
+            .arg(object()?)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.process = Some(self.node.run(|| Ok(command.spawn()?))?);
+        Ok(())
+    }
+
+    /// Ends it as the kernel does when memory runs out.
+    pub fn kill9(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Where it keeps what it knows.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Child::id)
+    }
+
+    pub fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.folder.join("agent.sock"))?)
+    }
+
+    pub fn status(&self) -> Result<Status> {
+        Ok(self.client()?.status()?)
+    }
+
+    /// Waits until it says of itself what is asked for, and how long that took.
+    pub fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Result<Status> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.status();
+            match found {
+                Ok(status) if is(&status) => return Ok(status),
+                other if Instant::now() >= deadline => {
+                    bail!("waited {PATIENCE:?} until {what}: {other:?}\n{}", self.log());
+                }
+                _ => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// The last lines of its log.
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("---- agent on {}:\n{}\n----", self.node.name(), self.log());
+        }
+        let ended = self.kill9();
+        let unmounted = umount2(&self.folder.join("bpf"), MntFlags::MNT_DETACH);
+        let removed = fs::remove_dir_all(&self.folder);
+        if ended.is_err() || unmounted.is_err() || removed.is_err() {
+            eprintln!("{}: {ended:?} {unmounted:?} {removed:?}", self.folder.display());
+        }
+    }
+}
+
+/// A program beside this test's own, where cargo puts it: it is built if it is not there.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.ancestors().nth(2).context("a test's binary is two folders deep")?;
+    let path = folder.join(name);
+    if !path.exists() {
+        let package = if name == "polctl" { "polctl" } else { "agent" };
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--package", package]).current_dir(root());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        ensure!(cargo.status()?.success() && path.exists(), "{}: cargo did not build it", path.display());
+    }
+    Ok(path)
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn object() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("POLDER_BPF_OBJECT") {
+        return Ok(path.into());
+    }
+    let path = root().join("target/bpf/bpfel-unknown-none/release/polder");
+    ensure!(path.exists(), "{}: not there; expected the object that `cargo xtask bpf` builds", path.display());
+    Ok(path)
+}
