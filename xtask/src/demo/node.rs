@@ -33,11 +33,12 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Plays the demo.
 pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
+    let tools = Tools::build(root)?;
+    // Until here there is nothing to clean up.
     for told in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only writes to an atomic, which a signal handler may do.
         unsafe { signal(told, SigHandler::Handler(stopped)) }.context("listening for Ctrl-C")?;
     }
-    let tools = Tools::build(root)?;
     let begun = Instant::now();
     let lab = Lab::new("demo")?;
     let node = lab.node(Cni::Bridge { br_netfilter: false }, 1)?;
