@@ -127,14 +127,20 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     run(root, &Options { check: true })
 }
 
-/// Helm, from `PATH` or where `cargo xtask cluster` keeps what it builds.
-pub(crate) fn helm() -> Result<PathBuf> {
-    match process::find("helm") {
-        Some(helm) => Ok(helm),
-        None => {
-            HELM.find().context("helm is not here; `cargo xtask cluster up` builds it, or install Helm 3")
-        }
+/// Whether there is Helm, or what builds it.
+pub(crate) fn can_run() -> bool {
+    ["helm", "go"].iter().any(|program| process::find(program).is_some()) || HELM.is_there()
+}
+
+/// Helm: from `PATH`, or from where `cargo xtask cluster` keeps what it builds; built there if need be.
+fn helm() -> Result<PathBuf> {
+    if let Some(helm) = process::find("helm") {
+        return Ok(helm);
     }
+    if !HELM.is_there() {
+        kubelab::build(&[HELM]).context("building Helm, as none is installed")?;
+    }
+    HELM.find()
 }
 
 fn render(helm: &Path, root: &Path, rendering: &Rendering) -> Result<String> {
