@@ -229,12 +229,12 @@ impl Polder {
     /// The same, with a bounding set for `setpriv`.
     pub fn rival_with(
         &self,
-        bounding: Option<String>,
+        bounding: Option<&str>,
         change: impl FnOnce(&mut Command),
     ) -> Result<(Option<i32>, String)> {
         let (socket, said) =
             (self.scratch.socket().with_extension("rival"), self.scratch.log().with_extension("rival"));
-        let mut command = self.command(&socket, bounding.as_deref())?;
+        let mut command = self.command(&socket, bounding)?;
         let log = File::create(&said).context("the log of another agent")?;
         command.args(["--metrics", "127.0.0.1:0"]).args(&self.arguments).stderr(log);
         change(&mut command);

@@ -40,7 +40,7 @@ fn open_after(scene: &Scene, what: &str, may_lose: usize, meddle: impl FnOnce())
 }
 
 /// Whoever adds or removes a clsact qdisc stops the device until no CPU sends by it any more (`qdisc_graft` in
-/// net/sched/sch_api.c), up to 200 ms on a busy machine: both who meddles and who puts it back.
+/// `net/sched/sch_api.c`), up to 200 ms on a busy machine: both who meddles and who puts it back.
 const QDISC: usize = 300;
 
 #[test]

@@ -62,7 +62,7 @@ fn f44_without_one_of_them_the_agent_says_which_and_leaves_everything_as_it_is()
     let mut said = Vec::new();
     for missing in ALL {
         let rest: Vec<&str> = ALL.into_iter().filter(|one| *one != missing).collect();
-        said.push((missing, scene.polder.rival_with(Some(bounding(&rest)), |_| {}).unwrap()));
+        said.push((missing, scene.polder.rival_with(Some(&bounding(&rest)), |_| {}).unwrap()));
     }
     let end = std::time::Instant::now();
     for (missing, (code, text)) in said {
@@ -75,6 +75,6 @@ fn f44_without_one_of_them_the_agent_says_which_and_leaves_everything_as_it_is()
     assert_eq!(links(), before);
     // On a node where nothing was, nothing is made.
     let fresh = Polder::prepare(&scene.node, &[], &[]).unwrap();
-    let (code, text) = fresh.rival_with(Some(bounding(&["net_admin", "perfmon"])), |_| {}).unwrap();
+    let (code, text) = fresh.rival_with(Some(&bounding(&["net_admin", "perfmon"])), |_| {}).unwrap();
     assert_eq!((code, fresh.bpffs().exists()), (Some(1), false), "{text}");
 }
