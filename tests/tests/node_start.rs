@@ -1,5 +1,6 @@
 //! A pod whose network is made by a chain of CNI plugins with `polder-cni` at its end; and what `polctl preflight` says of a
 //! node on which others are at work.
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::io::Write as _;
 use std::net::IpAddr;
