@@ -113,7 +113,9 @@ impl NodeStatus {
         }
         let refused = self.refused.iter().find(|refused| refused.uid == uid);
         // Not all are listed: whether this one is among them cannot be said.
-        if refused.is_none() && usize::try_from(self.refused_policies).is_ok_and(|all| all > self.refused.len()) {
+        if refused.is_none()
+            && usize::try_from(self.refused_policies).is_ok_and(|all| all > self.refused.len())
+        {
             return None;
         }
         Some(refused.map_or(PolicyOnNode::Enforced, PolicyOnNode::Refused))
@@ -137,7 +139,11 @@ mod tests {
         };
         let of = |kind, uid, version| status.policy(kind, uid, version);
         assert_eq!(of("NetworkPolicy", "good", "99"), Some(PolicyOnNode::Enforced));
-        assert_eq!(of("NetworkPolicy", "good", "100"), Some(PolicyOnNode::Pending), "as numbers, not as text");
+        assert_eq!(
+            of("NetworkPolicy", "good", "100"),
+            Some(PolicyOnNode::Pending),
+            "as numbers, not as text"
+        );
         assert_eq!(of("NetworkPolicy", "bad", "98"), Some(PolicyOnNode::Refused(&refused)));
         assert_eq!(of("AdminNetworkPolicy", "good", "1"), Some(PolicyOnNode::Pending));
         assert_eq!(of("NetworkPolicy", "good", "opaque"), None);

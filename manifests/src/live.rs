@@ -13,6 +13,7 @@ use crate::kind::Kind;
 use crate::node::Short;
 use crate::object::Content;
 use crate::parse::typed;
+use crate::reduce::reduce;
 
 /// An object, and which version of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,32 +74,24 @@ pub fn reference(kind: Kind, version: &Version) -> ObjectRef {
 pub fn read(kind: Kind, json: &str) -> Result<Live, Vec<Problem>> {
     let version = version(json).map_err(|error| vec![no_json(kind, &error)])?;
     let object = reference(kind, &version);
-    if kind.is_policy() {
-        let node = match document::read("object.json", json.as_bytes()).into_iter().next() {
-            Some(Ok(node)) => node,
+    let node = if kind.is_policy() {
+        // As strictly as a file: a key that comes twice, for example, is refused.
+        match document::read("object.json", json.as_bytes()).into_iter().next() {
+            Some(Ok(node)) => reduce(node, kind.keep()),
             Some(Err(defect)) => {
                 return Err(vec![Problem::invalid(&object, "", defect.message, defect.expected)]);
             }
             None => return Err(vec![Problem::invalid(&object, "", "it is empty", "an object")]),
-        };
-        let content = typed(&crate::reduce::reduce(node, kind.keep()), kind, &object)?;
-        return Ok(Live { object, version, content });
-    }
-    let content = match kind {
-        Kind::Namespace => from_json(json, kind.keep()).map(|api| Content::Namespace(Box::new(api))),
-        Kind::Node => from_json(json, kind.keep()).map(|api| Content::Node(Box::new(api))),
-        Kind::Pod => from_json(json, kind.keep()).map(|api| Content::Pod(Box::new(api))),
-        Kind::Service => from_json(json, kind.keep()).map(|api| Content::Service(Box::new(api))),
-        Kind::EndpointSlice => from_json(json, kind.keep()).map(|api| Content::EndpointSlice(Box::new(api))),
-        _ => from_json(json, kind.keep()).map(|api| Content::Workload(Box::new(api))),
-    };
-    match content {
-        Ok(content) => Ok(Live { object, version, content }),
-        Err(error) => {
-            let message = format!("it cannot be read: {}", Short(&error.to_string()));
-            Err(vec![Problem::invalid(&object, "", message, format!("a {}", kind.name()))])
         }
-    }
+    } else {
+        let kept = from_json(json, kind.keep());
+        reduce(
+            kept.map_err(|error| vec![Problem::invalid(&object, "", error.to_string(), "JSON")])?,
+            kind.keep(),
+        )
+    };
+    let content = typed(&node, kind, &object)?;
+    Ok(Live { object, version, content })
 }
 
 fn no_json(kind: Kind, error: &serde_json::Error) -> Problem {

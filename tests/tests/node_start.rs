@@ -126,7 +126,7 @@ fn an_address_that_is_given_anew_brings_no_rights_of_the_pod_before() {
     let pod = sandbox.attach().unwrap();
     let (ok, answer) = plugin("ADD", &scene.polder.socket(), "new", &given, TIMEOUT);
     assert!(ok, "{answer}\n{}", scene.polder.log());
-    let sniffer = Sniffer::at(&scene.victim, Packet::is_syn).unwrap();
+    let sniffer = Sniffer::at(&scene.victim, |packet| packet.is_syn()).unwrap();
     for family in Family::BOTH {
         let outcome =
             tcp_connect(&pod, scene.victim.address(family), WEB, Duration::from_millis(700)).unwrap();

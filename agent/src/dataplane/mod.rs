@@ -43,6 +43,7 @@ mod maps;
 mod neighbours;
 mod object;
 mod pins;
+mod privileges;
 mod programs;
 mod services;
 mod shares;
@@ -130,6 +131,7 @@ impl Dataplane {
     /// Opens what is pinned, or makes it, and loads the programs. Nothing that is attached changes; if the kernel refuses
     /// a program, it stays as it is.
     pub fn open(options: &Options) -> Result<Self, Error> {
+        privileges::check()?;
         // Before Linux 5.11 maps count against this limit, whose default is far too low; later it does not matter.
         let _of_use_before = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let object = Object::open(options.object.as_deref(), &options.sizes)?;
@@ -179,6 +181,7 @@ impl Dataplane {
         let links = self.hooks.adopt(&self.programs)?;
         self.root.set_state(&self.state)?;
         self.root.remove_other_sets(&self.state)?;
+        self.programs.prepare();
         Ok(links)
     }
 

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use http::Response;
+use hyper::body::Bytes;
 use kube::client::Body;
 use serde_json::json;
 use tower::service_fn;
@@ -28,11 +29,11 @@ fn server(acts: Vec<Act>) -> (Client, Arc<Mutex<Vec<String>>>) {
         let act = acts.lock().unwrap().pop_front();
         async move {
             let (code, body) = match act {
-                Some(Act::Lines(lines, open)) => (200, body(lines, open)),
+                Some(Act::Lines(all, stays)) => (200, lines(&all, stays)),
                 Some(Act::Status(code, message)) => {
                     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
                         "message": message, "reason": "r"});
-                    (code, Body::from(status.to_string().into_bytes()))
+                    (code, lines(&[status.to_string()], false))
                 }
                 Some(Act::Silence) | None => std::future::pending().await,
             };
@@ -42,28 +43,28 @@ fn server(acts: Vec<Act>) -> (Client, Arc<Mutex<Vec<String>>>) {
     (Client::new(service, "default"), asked)
 }
 
-fn body(lines: Vec<String>, open: bool) -> Body {
-    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-    if !open {
-        return Body::from(text.into_bytes());
-    }
-    Body::wrap_body(Open(Some(text)))
+/// A body that gives its text, and then ends or stays.
+struct Text {
+    text: Option<String>,
+    stays: bool,
 }
 
-/// A body that gives its text and then nothing, without an end.
-struct Open(Option<String>);
+fn lines(lines: &[String], stays: bool) -> Text {
+    Text { text: Some(lines.iter().map(|line| format!("{line}\n")).collect()), stays }
+}
 
-impl http_body::Body for Open {
-    type Data = &'static [u8];
+impl http_body::Body for Text {
+    type Data = Bytes;
     type Error = std::convert::Infallible;
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        match self.0.take() {
-            Some(text) => std::task::Poll::Ready(Some(Ok(http_body::Frame::data(text.leak().as_bytes())))),
-            None => std::task::Poll::Pending,
+        match self.text.take() {
+            Some(text) => std::task::Poll::Ready(Some(Ok(http_body::Frame::data(text.into())))),
+            None if self.stays => std::task::Poll::Pending,
+            None => std::task::Poll::Ready(None),
         }
     }
 }
@@ -97,8 +98,8 @@ async fn told(client: Client, kind: Kind, count: usize) -> Vec<String> {
             other => format!("{other:?}"),
         });
     }
-    drop(hearing);
-    follower.await.unwrap();
+    // It would notice only when it has something to say.
+    follower.abort();
     all
 }
 
