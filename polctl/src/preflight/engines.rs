@@ -52,8 +52,10 @@ pub(super) fn engines(links: &[Link], rules: &Rules, bpffs: &Path) -> Finding {
         signs.extend(
             links
                 .iter()
-                .find(|link| begins(&link.name, engine.links))
-                .map(|link| format!("interface {}", link.name)),
+                .map(|link| &link.name)
+                .filter(|name| begins(name, engine.links))
+                .min()
+                .map(|name| format!("interface {name}")),
         );
         signs.extend(
             rules
