@@ -188,6 +188,22 @@ impl Client {
         }
     }
 
+    /// Waits until the policy of a pod is in force.
+    pub fn wait(&mut self, wait: crate::wait::Wait) -> Result<crate::wait::InForce, Error> {
+        match self.only(&Request::Wait(wait))? {
+            Reply::InForce(in_force) => Ok(in_force),
+            other => Err(unexpected("a pod whose policy is in force", &other)),
+        }
+    }
+
+    /// Says that the network of a pod is taken down.
+    pub fn release(&mut self, pod: crate::wait::Pod) -> Result<(), Error> {
+        match self.only(&Request::Release(pod))? {
+            Reply::Released => Ok(()),
+            other => Err(unexpected("that it is known", &other)),
+        }
+    }
+
     fn receive(&mut self) -> Result<Frame, Error> {
         match frame::read_line(&mut self.stream, &mut self.line, REPLY_LENGTH) {
             Ok(Some(())) => {}

@@ -22,6 +22,7 @@ pub mod reply;
 pub mod request;
 pub mod status;
 pub mod verification;
+pub mod wait;
 pub mod world;
 
 /// The version of the protocol. Agent and client must have the same.

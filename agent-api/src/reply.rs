@@ -6,6 +6,7 @@ use crate::flow::FlowLine;
 use crate::judgement::Answer;
 use crate::status::Status;
 use crate::verification::Verification;
+use crate::wait::InForce;
 use crate::world::World;
 
 /// One line of an answer.
@@ -20,6 +21,10 @@ pub enum Reply {
     Answers(Vec<Answer>),
     /// To `verify`.
     Verification(Verification),
+    /// To `wait`.
+    InForce(InForce),
+    /// To `release`.
+    Released,
     /// To `flows`.
     Flow(FlowLine),
     /// To `flows`: the client was too slow, and so many lines at this place are lost to it.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::FlowVerdict;
 use crate::judgement::Question;
+use crate::wait::{Pod, Wait};
 
 /// One request, one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub enum Request {
     Flows(Flows),
     /// Read the outside anew and compare the kernel with intent now: [`crate::reply::Reply::Status`] when that is done.
     Resync,
+    /// The network of a pod is made: [`crate::reply::Reply::InForce`] when its policy is in force.
+    Wait(Wait),
+    /// The network of a pod is taken down, and what `wait` said of it is void: [`crate::reply::Reply::Released`].
+    Release(Pod),
 }
 
 /// Which flows are meant.

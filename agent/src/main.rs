@@ -1,5 +1,6 @@
 //! The node agent's command line.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,16 +53,45 @@ fn main() -> ExitCode {
 fn start(options: &Options) -> Result<()> {
     if options.uninstall {
         let dataplane = Dataplane::open(&options.dataplane())?;
-        return dataplane.uninstall().context("removing programs and pins");
+        dataplane.uninstall().context("removing programs and pins")?;
+        return forget(options);
     }
     // One thread: hooks and links are those of its network namespace, and one task owns the state.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options))
 }
 
+/// Removes what agents left beside their pins. The directories may be mounts, so they stay, empty.
+fn forget(options: &Options) -> Result<()> {
+    if options.state.is_dir() {
+        Store::open(&options.state)?.remove()?;
+    }
+    let mut lock = options.socket.clone().into_os_string();
+    lock.push(".lock");
+    for left in [options.socket.clone(), lock.into()] {
+        match std::fs::remove_file(&left) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", left.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 async fn run(options: &Options) -> Result<()> {
     let socket = Socket::bind(&options.socket)?;
-    let dataplane = Dataplane::open(&options.dataplane())?;
+    let mut dataplane = Dataplane::open(&options.dataplane())?;
+    if let Some(log) = dataplane.log()? {
+        tracing::warn!(
+            "the programs write down every packet: for debugging only (POLDER_LOG=debug shows it)"
+        );
+        tokio::spawn(async move {
+            if let Err(error) = log.run().await {
+                tracing::error!(%error, "what the programs write down is not read any more");
+            }
+        });
+    }
     let mut settings = dataplane.settings()?;
     settings.flow_share = options.flow_share;
     settings.mark_shift = options.mark_shift;

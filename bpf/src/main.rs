@@ -13,11 +13,13 @@
 
 mod frame;
 mod kernel;
+#[cfg(feature = "log")]
+mod log;
 mod maps;
 mod reject;
 mod report;
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use datapath::family::{Ipv4, Ipv6};
@@ -36,7 +38,7 @@ const SIX: KernelMaps<Ipv6> = KernelMaps::new();
 pub fn polder_from_pod(context: TcContext) -> i32 {
     let (frame, arrival) = (Skb::new(&context), arrival(&context));
     let outcome = hook::from_pod(&FOUR, &SIX, &frame, &arrival, ThisCpu);
-    finish(context.skb.skb, &frame, &arrival, outcome, Some(Towards::Pod))
+    finish(&context, &frame, &arrival, outcome, Some(Towards::Pod))
 }
 
 /// Packets to a pod: TC egress of the host side of its veth.
@@ -44,7 +46,7 @@ pub fn polder_from_pod(context: TcContext) -> i32 {
 pub fn polder_to_pod(context: TcContext) -> i32 {
     let (frame, arrival) = (Skb::new(&context), arrival(&context));
     let outcome = hook::to_pod(&FOUR, &SIX, &frame, &arrival, ThisCpu);
-    finish(context.skb.skb, &frame, &arrival, outcome, Some(Towards::Node))
+    finish(&context, &frame, &arrival, outcome, Some(Towards::Node))
 }
 
 /// Packets from outside: TC ingress of uplinks and tunnel devices.
@@ -52,7 +54,7 @@ pub fn polder_to_pod(context: TcContext) -> i32 {
 pub fn polder_from_outside(context: TcContext) -> i32 {
     let (frame, arrival) = (Skb::new(&context), arrival(&context));
     let outcome = hook::from_outside(&FOUR, &SIX, &frame, &arrival);
-    finish(context.skb.skb, &frame, &arrival, outcome, None)
+    finish(&context, &frame, &arrival, outcome, None)
 }
 
 /// Packets that leave the node: TC egress of uplinks and tunnel devices.
@@ -60,7 +62,7 @@ pub fn polder_from_outside(context: TcContext) -> i32 {
 pub fn polder_to_outside(context: TcContext) -> i32 {
     let (frame, arrival) = (Skb::new(&context), arrival(&context));
     let outcome = hook::to_outside(&FOUR, &SIX, &frame, &arrival, ThisCpu);
-    finish(context.skb.skb, &frame, &arrival, outcome, None)
+    finish(&context, &frame, &arrival, outcome, None)
 }
 
 /// Frames from outside before they become packets: XDP of uplinks.
@@ -113,12 +115,15 @@ fn arrival(context: &TcContext) -> Arrival {
 /// The one place where a verdict becomes what the kernel does.
 #[inline(always)]
 fn finish(
-    skb: *mut __sk_buff,
+    context: &TcContext,
     frame: &Skb,
     arrival: &Arrival,
     outcome: Outcome,
     answer: Option<Towards>,
 ) -> i32 {
+    #[cfg(feature = "log")]
+    log::log(context, arrival, outcome);
+    let skb = context.skb.skb;
     match (outcome.act(), answer) {
         (Act::Pass, _) => {
             if outcome.mark() != arrival.mark {

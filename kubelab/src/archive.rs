@@ -207,7 +207,7 @@ fn compressed(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// The name as containerd and the kubelet look for it: a first part without a dot is no host, but part of the name.

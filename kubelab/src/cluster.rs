@@ -237,6 +237,21 @@ impl Cluster {
         Ok(command)
     }
 
+    /// A process of a pod, by the pod's UID; by it, its namespaces are found. None while the pod has none.
+    pub fn pod_process(&self, node: &str, uid: &str) -> Result<Option<u32>> {
+        Ok(node::pod_processes(node, uid)?.first().copied())
+    }
+
+    /// The process of a pod that runs a program of this name.
+    pub fn pod_process_named(&self, node: &str, uid: &str, program: &str) -> Result<Option<u32>> {
+        let runs = |pid: &u32| {
+            // The kernel keeps 15 characters.
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            !name.is_empty() && program.starts_with(name.trim_end())
+        };
+        Ok(node::pod_processes(node, uid)?.into_iter().find(runs))
+    }
+
     /// Makes an image known to every node.
     pub fn import_image(&self, archive: &Path) -> Result<()> {
         for (name, _) in self.nodes() {

@@ -19,6 +19,7 @@ mod explain;
 mod flows;
 mod input;
 mod party;
+mod preflight;
 mod print;
 mod status;
 mod test;
@@ -49,6 +50,7 @@ enum Verb {
     Status(status::Args),
     Flows(flows::Args),
     Verify(verify::Args),
+    Preflight(preflight::Args),
     Wait(wait::Args),
     /// Print a completion script for a shell
     Completion {
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Flows(args) => flows::run(&args),
         Verb::Verify(args) => verify::run(&args),
+        Verb::Preflight(args) => preflight::run(&args),
         Verb::Wait(args) => wait::run(&args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "polctl", &mut std::io::stdout());

@@ -21,11 +21,14 @@ pub(crate) struct Options {
     /// Also ask this machine's kernel whether it accepts the object (needs root)
     #[arg(long)]
     load: bool,
+    /// Build one that writes down every packet, for `polder-agent --bpf-object` while debugging
+    #[arg(long)]
+    log: bool,
 }
 
 /// Builds the object and prints where it is.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    let object = build(root)?;
+    let object = if options.log { build_logging(root)? } else { build(root)? };
     if options.load
         && let Said::NotAsked(reason) = kernel_matrix::check_host(root, &object)?
     {
@@ -37,15 +40,25 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// Builds the object and gives its path.
 pub(crate) fn build(root: &Path) -> Result<PathBuf> {
+    build_as(root, "target/bpf", &[])
+}
+
+/// Builds an object that writes down every packet.
+pub(crate) fn build_logging(root: &Path) -> Result<PathBuf> {
+    build_as(root, "target/bpf-log", &["--features", "log"])
+}
+
+fn build_as(root: &Path, folder: &str, features: &[&str]) -> Result<PathBuf> {
     let compiler = Compiler::detect().context("no compiler for BPF is here: run `cargo xtask setup`")?;
     let linker = process::find("bpf-linker").context("bpf-linker is not here: run `cargo xtask setup`")?;
     println!("building bpf/ for {TARGET} with {compiler}");
-    let folder = root.join("target/bpf");
+    let folder = root.join(folder);
     let flags = format!("-C linker={} -C debuginfo=2 -C link-arg=--btf", linker.display());
     process::run(
         compiler
             .cargo()
             .args(["build", "--release", "--target", TARGET, "-Z", "build-std=core"])
+            .args(features)
             .current_dir(root.join("bpf"))
             .env("CARGO_TARGET_DIR", &folder)
             .env("RUSTFLAGS", flags),

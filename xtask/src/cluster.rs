@@ -1,5 +1,7 @@
 //! `cargo xtask cluster`: a Kubernetes cluster on this machine.
 
+mod install;
+
 use std::env;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -68,6 +70,9 @@ struct Up {
     /// How service addresses work
     #[arg(long, value_enum, default_value_t = Proxy::Iptables)]
     proxy: Proxy,
+    /// Leave Polder out
+    #[arg(long)]
+    without_polder: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -116,12 +121,12 @@ const PACKAGES: [(&str, &str); 7] = [
 ];
 
 /// Does it, and gives the code to end with: a program's own if one was run.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     match &options.verb {
         Verb::Build { api_server: true, .. } => build(&PACKAGES[..1], &programs::FOR_API_SERVER)?,
         Verb::Build { flannel, .. } => build_cluster(*flannel)?,
-        Verb::Up(wanted) => up(wanted)?,
-        Verb::Down => Cluster::down()?,
+        Verb::Up(wanted) => up(root, wanted)?,
+        Verb::Down => down()?,
         Verb::Kubeconfig => println!("{}", Cluster::find()?.kubeconfig().display()),
         Verb::Run { command } => return run_with(&Cluster::find()?, command),
         Verb::Exec { node, command } => return exec(&Cluster::find()?, node, command),
@@ -132,15 +137,30 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(wanted: &Up) -> Result<()> {
+/// Two nodes with Polder, as tests want them.
+pub(crate) fn up_for_tests(root: &Path) -> Result<()> {
+    up(root, &Up { nodes: 2, cni: Cni::Bridge, proxy: Proxy::Iptables, without_polder: false })
+}
+
+/// Takes everything away.
+pub(crate) fn down() -> Result<()> {
+    Cluster::down()
+}
+
+fn up(root: &Path, wanted: &Up) -> Result<()> {
     ensure!(process::is_root(), "a cluster needs root: it is made of namespaces");
     build_cluster(matches!(wanted.cni, Cni::Flannel | Cni::FlannelHostGw))?;
     let started = std::time::Instant::now();
     let cluster = Cluster::up(wanted.shape(), &keeper)?;
     println!("cluster: {} nodes are ready after {:.0} s", wanted.nodes, started.elapsed().as_secs_f64());
+    if !wanted.without_polder {
+        install::run(root, &cluster)?;
+        println!("polder: ready on every node after {:.0} s", started.elapsed().as_secs_f64());
+    }
     println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("  cargo xtask cluster run -- kubectl get pods --all-namespaces");
     println!("  cargo xtask cluster exec n1 -- ip address");
+    println!("  cargo xtask cluster down");
     Ok(())
 }
 

@@ -19,11 +19,13 @@ mod cluster;
 mod compiler;
 mod demo;
 mod fuzz;
+mod image;
 mod kernel_matrix;
 mod lint;
 mod manifests;
 mod process;
 mod setup;
+mod static_build;
 mod test;
 mod tidy;
 
@@ -57,6 +59,8 @@ enum Verb {
     Bench(bench::Options),
     /// Bring up a Kubernetes cluster on this machine, use it, take it down
     Cluster(cluster::Options),
+    /// Build the image that the chart runs, as a file
+    Image(image::Options),
     /// Run the fuzz targets
     Fuzz(fuzz::Options),
     /// Run a corpus of connectivity cases with answers that others wrote
@@ -86,7 +90,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::KernelMatrix(options) => kernel_matrix::run(&root, &options),
         Verb::Demo(options) => demo::run(&root, &options),
         Verb::Bench(options) => bench::run(&root, &options),
-        Verb::Cluster(options) => return cluster::run(&options),
+        Verb::Cluster(options) => return cluster::run(&root, &options),
+        Verb::Image(options) => image::run(&root, &options),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Cases(options) => cases::run(&root, &options),
     }?;

@@ -1,6 +1,7 @@
 //! `cargo xtask manifests`: the chart rendered as plain manifests, for those without Helm.
 //!
 //! ```text
+//! deploy/crds --> deploy/helm/polder/crds
 //! deploy/helm/polder --helm template--> plain --> deploy/manifests/*.yaml    (--check: compared instead of written)
 //! ```
 
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use kubelab::programs::HELM;
+use kubelab::programs::HELM;
 
 use crate::process;
 
@@ -20,6 +23,8 @@ pub(crate) struct Options {
     check: bool,
 }
 
+/// Definitions of the kinds that are our own, from the root: made from their types.
+const DEFINITIONS: &str = "deploy/crds";
 /// The chart, from the root.
 const CHART: &str = "deploy/helm/polder";
 /// Where the manifests are, from the root.
@@ -71,18 +76,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     process::run(Command::new(&helm).args(["lint", "--strict", "--quiet", CHART]).current_dir(root))?;
     versions_agree(root)?;
     let mut stale = Vec::new();
+    // The chart has a copy, as Helm reads nothing outside of it.
+    for (name, text) in definitions(root)? {
+        stale.extend(settle(root, &format!("{CHART}/crds/{name}"), &text, options.check)?);
+    }
     for rendering in &RENDERINGS {
-        let path = root.join(FOLDER).join(rendering.file);
         let text = render(&helm, root, rendering)?;
-        let found = fs::read_to_string(&path).unwrap_or_default();
-        if found == text {
-            println!("{FOLDER}/{}: current", rendering.file);
-        } else if options.check {
-            stale.push(format!("{FOLDER}/{}{}", rendering.file, first_difference(&found, &text)));
-        } else {
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-            println!("{FOLDER}/{}: written", rendering.file);
-        }
+        stale.extend(settle(root, &format!("{FOLDER}/{}", rendering.file), &text, options.check)?);
     }
     if !stale.is_empty() {
         bail!("not what the chart renders; run `cargo xtask manifests`:\n  {}", stale.join("\n  "));
@@ -90,30 +90,57 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Writes a file, or says what is wrong with the one that is there.
+fn settle(root: &Path, file: &str, text: &str, check: bool) -> Result<Option<String>> {
+    let path = root.join(file);
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    if found == text {
+        println!("{file}: current");
+        return Ok(None);
+    }
+    if check {
+        return Ok(Some(format!("{file}{}", first_difference(&found, text))));
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    println!("{file}: written");
+    Ok(None)
+}
+
+/// Name and text of each definition.
+fn definitions(root: &Path) -> Result<Vec<(String, String)>> {
+    let folder = root.join(DEFINITIONS);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        found.push((name, fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?));
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Fails unless the manifests are what the chart renders.
 pub(crate) fn check(root: &Path) -> Result<()> {
     run(root, &Options { check: true })
 }
 
-/// Helm, from `PATH` or where `cargo xtask cluster` keeps what it builds.
-pub(crate) fn helm() -> Result<PathBuf> {
-    process::find("helm")
-        .or_else(cached_helm)
-        .context("helm is not here; `cargo xtask cluster up` builds it, or install Helm 3")
+/// Whether there is Helm, or what builds it.
+pub(crate) fn can_run() -> bool {
+    ["helm", "go"].iter().any(|program| process::find(program).is_some()) || HELM.is_there()
 }
 
-/// The newest of the cache, by the name of its folder.
-fn cached_helm() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
-    let versions = fs::read_dir(cache.join("polder/kubernetes")).ok()?;
-    let mut found: Vec<PathBuf> = versions
-        .filter_map(|version| Some(version.ok()?.path().join("bin/helm")))
-        .filter(|helm| helm.is_file())
-        .collect();
-    found.sort();
-    found.pop()
+/// Helm: from `PATH`, or from where `cargo xtask cluster` keeps what it builds; built there if need be.
+fn helm() -> Result<PathBuf> {
+    if let Some(helm) = process::find("helm") {
+        return Ok(helm);
+    }
+    if !HELM.is_there() {
+        kubelab::build(&[HELM]).context("building Helm, as none is installed")?;
+    }
+    HELM.find()
 }
 
 fn render(helm: &Path, root: &Path, rendering: &Rendering) -> Result<String> {

@@ -27,7 +27,7 @@ struct Need {
     by_hand: &'static str,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need {
         name: "a compiler for BPF",
         why: "builds bpf/ for the kernel",
@@ -71,6 +71,13 @@ const NEEDS: [Need; 6] = [
         is_there: api_server_works,
         install: install_api_server,
         by_hand: "install etcd, and Go 1.24 or newer, then `cargo xtask cluster build --api-server`",
+    },
+    Need {
+        name: "Helm",
+        why: "renders the chart, to compare it with the plain manifests (three minutes of building, once)",
+        is_there: || process::find("helm").is_some() || programs::HELM.is_there(),
+        install: |_| kubelab::build(&[programs::HELM]),
+        by_hand: "install Helm 3, or Go 1.24 or newer",
     },
 ];
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::kernel_matrix::{self, Said};
-use crate::{bpf, demo, manifests, process, setup, tidy};
+use crate::{bpf, cluster, demo, manifests, process, setup, tidy};
 
 /// How much to test.
 #[derive(clap::Args)]
@@ -17,6 +17,12 @@ pub(crate) struct Options {
     /// Fail if a step has to be skipped (for machines that can run all of them)
     #[arg(long)]
     strict: bool,
+    /// Bring a cluster up, run the tests that need one, and take it down; nothing else
+    #[arg(long, conflicts_with = "long")]
+    cluster: bool,
+    /// Leave the cluster up
+    #[arg(long, requires = "cluster")]
+    keep: bool,
 }
 
 /// Cases of each property test in a long run.
@@ -38,6 +44,9 @@ struct Step {
 
 /// Runs every step, whatever came of the ones before, and ends with a table.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    if options.cluster {
+        return on_cluster(root, options);
+    }
     let mut object: Option<PathBuf> = None;
     let mut steps = Vec::new();
     steps.push(timed("setup", || match setup::run(root) {
@@ -65,11 +74,40 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
             Said::NotAsked(reason) => Outcome::Skipped(reason),
         }),
     }));
-    steps.push(timed("manifests", || match manifests::helm() {
-        Err(error) => Ok(Outcome::Skipped(format!("{error:#}"))),
-        Ok(_) => manifests::check(root).map(|()| Outcome::Passed),
+    steps.push(timed("manifests", || {
+        if !manifests::can_run() {
+            return Ok(Outcome::Skipped("there is neither helm nor go to build it".to_owned()));
+        }
+        manifests::check(root).map(|()| Outcome::Passed)
     }));
     steps.push(timed("tidy", || tidy::run(root).map(|()| Outcome::Passed)));
+    summarise(&steps, options.strict)
+}
+
+/// The tests on real nodes.
+fn on_cluster(root: &Path, options: &Options) -> Result<()> {
+    let mut steps = Vec::new();
+    steps.push(timed("cluster up", || cluster::up_for_tests(root).map(|()| Outcome::Passed)));
+    if matches!(steps[0].outcome, Outcome::Passed) {
+        steps.push(timed("cluster test", || {
+            let mut command = process::cargo(root);
+            command.args([
+                "test",
+                "--package",
+                "tests",
+                "--test",
+                "cluster",
+                "--",
+                "--nocapture",
+                "--test-threads=1",
+            ]);
+            process::run(command.env("POLDER_CLUSTER", "1").env("POLDER_STRICT", "1"))
+                .map(|()| Outcome::Passed)
+        }));
+    }
+    if !options.keep {
+        steps.push(timed("cluster down", || cluster::down().map(|()| Outcome::Passed)));
+    }
     summarise(&steps, options.strict)
 }
 

@@ -25,6 +25,7 @@ const LISTED: usize = 1000;
 impl Control {
     /// Answers a request.
     pub(super) fn answer(&mut self, call: Call) {
+        let Some(call) = self.take_waiting(call) else { return };
         let answer = match &call.request {
             Request::Status => self.status().map(|status| reply(Reply::Status(Box::new(status)))),
             Request::World => {
@@ -33,7 +34,9 @@ impl Control {
             Request::Judge(questions) => self.judge(questions).map(|answers| reply(Reply::Answers(answers))),
             Request::Verify => self.verify().map(|verification| reply(Reply::Verification(verification))),
             Request::Resync => self.resync().map(|status| reply(Reply::Status(Box::new(status)))),
-            Request::Flows(_) => Err("flows are told elsewhere".to_owned()),
+            Request::Flows(_) | Request::Wait(_) | Request::Release(_) => {
+                Err("this is answered elsewhere".to_owned())
+            }
         };
         // The client may have gone meanwhile.
         let _gone = call.answer.send(answer);

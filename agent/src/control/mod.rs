@@ -13,7 +13,8 @@
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health;
 //! - `world`: what the sources told;
-//! - `saving`: what is known, on disk.
+//! - `saving`: what is known, on disk;
+//! - `waiting`: pods whose containers are held back until their policy is in force.
 //!
 //! Nothing here waits for anybody but the kernel. If the kernel holds something else than intended (a write failed, a map
 //! was too small), the task knows that it is `behind`: it says so, and tries again from what the kernel holds.
@@ -27,6 +28,7 @@ mod neighbours;
 mod numbers;
 mod saving;
 mod services;
+mod waiting;
 mod world;
 
 use std::collections::BTreeMap;
@@ -129,6 +131,8 @@ pub struct Control {
     asked: neighbours::Asked,
     /// What the facts of nodes and services were made from, to see whether they changed.
     facts: facts::Written,
+    /// Who waits for a pod's policy.
+    waiting: waiting::Waiting,
 }
 
 impl Control {
@@ -155,6 +159,7 @@ impl Control {
             adopted: false,
             asked: neighbours::Asked::default(),
             facts: facts::Written::default(),
+            waiting: waiting::Waiting::default(),
         }
     }
 
@@ -208,6 +213,7 @@ impl Control {
                     self.tell_how_it_stands();
                 }
             }
+            self.settle_waiting();
             self.parts.health.set_reasons(self.reasons());
         }
     }
@@ -223,7 +229,9 @@ impl Control {
                 self.remarks = problems;
             }
             Update::Followed(followed) => self.take_followed(*followed),
-            Update::Changed { events, moved, documents, remarks } => {
+            Update::Changed { mut events, moved, documents, remarks } => {
+                self.waiting.correct(&mut events);
+                self.waiting.forget(&events);
                 for remark in &remarks {
                     tracing::info!(%remark, "accepted with a remark");
                 }

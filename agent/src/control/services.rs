@@ -253,14 +253,14 @@ mod tests {
         let named = |namespace: &Arc<str>, name: &Arc<str>| (Arc::clone(namespace), Arc::clone(name));
         match event {
             Event::Service(one) => {
-                drop(cluster.services.insert(named(&one.namespace, &one.name), Arc::new(one)))
+                drop(cluster.services.insert(named(&one.namespace, &one.name), Arc::new(one)));
             }
             Event::ServiceGone(namespace, name) => drop(cluster.services.remove(&(namespace, name))),
             Event::EndpointSlice(one) => {
                 cluster.endpoint_slices.insert(named(&one.namespace, &one.name), Arc::new(one));
             }
             Event::EndpointSliceGone(namespace, name) => {
-                drop(cluster.endpoint_slices.remove(&(namespace, name)))
+                drop(cluster.endpoint_slices.remove(&(namespace, name)));
             }
             other => panic!("{other:?}"),
         }

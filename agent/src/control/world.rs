@@ -115,14 +115,17 @@ impl Control {
 
     /// Takes in what the watches of an API server told.
     pub(super) fn take_followed(&mut self, followed: Followed) {
-        let Followed { whole, events, listed, terminating, texts, refused, versions, standing } = followed;
+        let Followed { whole, mut events, listed, terminating, texts, refused, versions, standing } =
+            followed;
         if let Some(standing) = standing {
             self.world.standing = standing;
         }
         if let Some(refused) = refused {
             self.take_refused(refused);
         }
+        self.waiting.correct(&mut events);
         let news = News::of(&self.compiler, events, &listed, &terminating);
+        self.waiting.forget(&news.events);
         self.world.texts.extend(texts);
         self.world.told.extend(versions);
         let first = whole && !self.world.is_known;

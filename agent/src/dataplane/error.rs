@@ -43,6 +43,11 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The process may not do what has to be done. Nothing was tried.
+    Privileges {
+        /// The capabilities that it has not.
+        missing: Vec<&'static str>,
+    },
     /// The place for pins is none.
     Place {
         /// The directory.
@@ -146,6 +151,11 @@ impl fmt::Display for Error {
             ),
             Self::Object { from, problem } => write!(f, "BPF object {from}: {problem}"),
             Self::Place { path, problem } => write!(f, "bpffs directory {}: {problem}", path.display()),
+            Self::Privileges { missing } => write!(
+                f,
+                "capabilities: this process has no {}; expected CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+                missing.join(", ")
+            ),
             Self::Taken { path } => write!(
                 f,
                 "bpffs directory {}: another agent has it; expected one agent to a directory: end that one first, or name \

@@ -37,11 +37,13 @@ mod hook_table;
 mod hooks;
 mod interfaces;
 mod live;
+mod log;
 mod map;
 mod maps;
 mod neighbours;
 mod object;
 mod pins;
+mod privileges;
 mod programs;
 mod services;
 mod shares;
@@ -71,6 +73,7 @@ pub use self::flows::Walk;
 pub use self::hooks::{Finding, Flaw, HookStatus, Hooks, Means, Place, Role, Xdp};
 pub use self::interfaces::PodInterface;
 pub use self::live::LiveMaps;
+pub use self::log::Log;
 pub use self::maps::Sizes;
 pub use self::neighbours::Neighbour;
 pub use self::pins::DEFAULT_ROOT;
@@ -128,6 +131,7 @@ impl Dataplane {
     /// Opens what is pinned, or makes it, and loads the programs. Nothing that is attached changes; if the kernel refuses
     /// a program, it stays as it is.
     pub fn open(options: &Options) -> Result<Self, Error> {
+        privileges::check()?;
         // Before Linux 5.11 maps count against this limit, whose default is far too low; later it does not matter.
         let _of_use_before = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let object = Object::open(options.object.as_deref(), &options.sizes)?;
@@ -177,6 +181,7 @@ impl Dataplane {
         let links = self.hooks.adopt(&self.programs)?;
         self.root.set_state(&self.state)?;
         self.root.remove_other_sets(&self.state)?;
+        self.programs.prepare();
         Ok(links)
     }
 
@@ -354,6 +359,12 @@ impl Dataplane {
     /// The reader of events, once. Must be called inside a tokio runtime with I/O.
     pub fn events(&mut self) -> Result<Option<Events>, Error> {
         self.programs.events.take().map(Events::new).transpose()
+    }
+
+    /// The reader of what an object that was built for debugging writes down, once. Must be called inside a tokio runtime
+    /// with I/O.
+    pub fn log(&mut self) -> Result<Option<Log>, Error> {
+        self.programs.log.take().map(Log::new).transpose()
     }
 
     /// Name, entries and room of each map that can become full. Walks them all.

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use aya::maps::Map as AyaMap;
 use aya::programs::Program as AyaProgram;
 use aya::{Ebpf, EbpfLoader};
 
 use super::error::Error;
+use super::log::Written;
 use super::object::Object;
 use super::sys;
 use super::sys::map::{MMAPABLE, RawMap};
@@ -70,18 +74,25 @@ impl Program {
     }
 }
 
+/// To load a program takes a verifier a good part of a second on a busy machine; longer than this something is wrong.
+const LOADED_IN: Duration = Duration::from_secs(10);
+
 /// All programs.
 #[derive(Debug)]
 pub(super) struct Programs {
-    object: Object,
+    object: Arc<Object>,
     maps: PathBuf,
     hooks: [Program; Hook::ALL.len()],
-    /// Loaded when they are needed.
+    /// See [`Self::other`].
     seconds: BTreeMap<Hook, Program>,
+    /// Seconds that are being loaded.
+    coming: Option<mpsc::Receiver<(Hook, Program)>>,
     /// Tells the time when it is run; never attached.
     pub(super) clock: Program,
     /// The buffer of events, until somebody reads it.
     pub(super) events: Option<AyaMap>,
+    /// What programs that were built for debugging write down, until somebody reads it.
+    pub(super) log: Option<Written>,
 }
 
 impl Programs {
@@ -98,7 +109,39 @@ impl Programs {
         ];
         let clock = self::load(&mut ebpf, "polder_clock")?;
         let events = ebpf.take_map("events");
-        Ok(Self { object, maps: maps.to_owned(), hooks, seconds: BTreeMap::new(), clock, events })
+        let log = Written::of(&mut ebpf)?;
+        let (object, maps) = (Arc::new(object), maps.to_owned());
+        Ok(Self { object, maps, hooks, seconds: BTreeMap::new(), coming: None, clock, events, log })
+    }
+
+    /// Has the seconds loaded by another thread, so that nobody waits for the verifier while a stranger is in front.
+    pub(super) fn prepare(&mut self) {
+        if self.coming.is_some() {
+            return;
+        }
+        let (sender, coming) = mpsc::channel();
+        let (object, maps) = (Arc::clone(&self.object), self.maps.clone());
+        let spawned = thread::Builder::new().name("seconds".to_owned()).spawn(move || {
+            let each = || {
+                let mut ebpf = parse(&object, &maps)?;
+                for hook in [Hook::FromPod, Hook::ToPod, Hook::FromOutside, Hook::ToOutside] {
+                    // Nobody waits for them any more.
+                    if sender.send((hook, load(&mut ebpf, hook.program())?)).is_err() {
+                        break;
+                    }
+                }
+                Ok::<(), Error>(())
+            };
+            if let Err(error) = each() {
+                tracing::warn!(%error, "programs to come in front of others with are loaded when they are needed");
+            }
+        });
+        match spawned {
+            Ok(_ends_by_itself) => self.coming = Some(coming),
+            Err(error) => {
+                tracing::warn!(%error, "programs to come in front of others with are loaded when they are needed");
+            }
+        }
     }
 
     pub(super) fn hook(&self, hook: Hook) -> &Program {
@@ -110,6 +153,11 @@ impl Programs {
     pub(super) fn other(&mut self, hook: Hook, than: u32) -> Result<&Program, Error> {
         if self.hook(hook).id != than {
             return Ok(&self.hooks[hook as usize]);
+        }
+        while !self.seconds.contains_key(&hook)
+            && let Some(Ok((of, program))) = self.coming.as_ref().map(|coming| coming.recv_timeout(LOADED_IN))
+        {
+            self.seconds.insert(of, program);
         }
         match self.seconds.entry(hook) {
             Entry::Occupied(there) => Ok(there.into_mut()),

@@ -171,6 +171,19 @@ impl Store {
         written.with_context(|| format!("writing {}", path.display()))
     }
 
+    /// Removes what is there, half-written files too.
+    pub fn remove(&self) -> Result<()> {
+        for path in [self.path(), self.directory.join(format!(".{NAME}.new"))] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("removing {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Reads what is there; `None` if there is nothing.
     ///
     /// # Errors

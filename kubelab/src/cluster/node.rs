@@ -156,6 +156,24 @@ fn processes(name: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// The processes below a pod's control group.
+pub(super) fn pod_processes(node: &str, uid: &str) -> Result<Vec<u32>> {
+    let folder = format!("pod{uid}");
+    let mut found = Vec::new();
+    for group in node_mounts::control_groups(node)? {
+        // kubepods/podUID, or kubepods/CLASS/podUID.
+        let pods = group.join("kubepods");
+        for place in
+            [pods.join(&folder), pods.join("burstable").join(&folder), pods.join("besteffort").join(&folder)]
+        {
+            collect(&place, &mut found);
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found.into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect())
+}
+
 /// The processes of a control group and those below it. What disappears meanwhile is what is wanted.
 fn collect(group: &Path, found: &mut Vec<i32>) {
     let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();

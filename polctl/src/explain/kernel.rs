@@ -220,11 +220,11 @@ impl Kernel {
         self.generation = Some(found.generation);
         self.asked += 1;
         let found = Said { verdict: verify::verdict(found.verdict), reason: found.reason };
-        // Of its node a pod's address tells nothing else than the cluster's objects do; the agent sees what the node has.
+        // The agent sees all addresses that its node has, such as the gateway of its pods; Node objects name some.
         if found.reason == OWN_NODE && wanted.reason != OWN_NODE {
             self.agrees.get_or_insert(true);
             let note = format!(
-                "{} is an address of node {} itself, of which its Node object says nothing: a pod is always reached from its own node",
+                "{} is an address of node {} itself, though no Node object says so: a pod is always reached from its own node",
                 question.peer, self.node
             );
             if !self.notes.contains(&note) {

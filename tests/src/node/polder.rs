@@ -33,6 +33,8 @@ const ASK_EVERY: Duration = Duration::from_millis(5);
 pub struct Polder {
     node: Node,
     arguments: Vec<String>,
+    /// What `setpriv` is told of the bounding set.
+    bounding: Option<String>,
     agent: Option<Child>,
     // Last: the agent is ended before what it uses goes.
     scratch: Scratch,
@@ -53,7 +55,8 @@ impl Polder {
     /// Writes the manifests, and starts nothing: see [`Self::restart`].
     pub fn prepare(node: &Node, manifests: &[(&str, String)], arguments: &[&str]) -> Result<Self> {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let polder = Self { node: node.clone(), arguments, agent: None, scratch: Scratch::new()? };
+        let polder =
+            Self { node: node.clone(), arguments, bounding: None, agent: None, scratch: Scratch::new()? };
         for (name, text) in manifests {
             polder.write(name, text)?;
         }
@@ -194,12 +197,22 @@ impl Polder {
         Ok(())
     }
 
+    /// From the next start on the agent has a bounding set of capabilities, as `setpriv` takes it.
+    pub fn limit(&mut self, bounding: Option<String>) {
+        self.bounding = bounding;
+    }
+
+    /// The agent's process.
+    pub fn process(&self) -> Option<u32> {
+        self.agent.as_ref().map(Child::id)
+    }
+
     /// Starts the agent, after its end if it still runs; it need not be ready on return.
     pub fn restart(&mut self) -> Result<()> {
         self.kill9()?;
         let log =
             File::options().create(true).append(true).open(self.scratch.log()).context("the agent's log")?;
-        let mut command = self.command(&self.scratch.socket())?;
+        let mut command = self.command(&self.scratch.socket(), self.bounding.as_deref())?;
         command.args(["--metrics", METRICS]).args(&self.arguments).stderr(log);
         let agent = self.spawn(&mut command)?;
         fs::write(self.scratch.process(), agent.id().to_string()).context("noting the agent's process")?;
@@ -210,9 +223,18 @@ impl Polder {
     /// Starts another agent at the same pins, with another socket, and waits until it has ended by itself. Gives the code
     /// with which it ended, and what it said.
     pub fn rival(&self, change: impl FnOnce(&mut Command)) -> Result<(Option<i32>, String)> {
+        self.rival_with(None, change)
+    }
+
+    /// The same, with a bounding set for `setpriv`.
+    pub fn rival_with(
+        &self,
+        bounding: Option<&str>,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<(Option<i32>, String)> {
         let (socket, said) =
             (self.scratch.socket().with_extension("rival"), self.scratch.log().with_extension("rival"));
-        let mut command = self.command(&socket)?;
+        let mut command = self.command(&socket, bounding)?;
         let log = File::create(&said).context("the log of another agent")?;
         command.args(["--metrics", "127.0.0.1:0"]).args(&self.arguments).stderr(log);
         change(&mut command);
@@ -234,8 +256,15 @@ impl Polder {
     }
 
     /// The agent's command line, but for where it serves metrics.
-    fn command(&self, socket: &Path) -> Result<Command> {
-        let mut command = Command::new(agent()?);
+    fn command(&self, socket: &Path, bounding: Option<&str>) -> Result<Command> {
+        let mut command = match bounding {
+            None => Command::new(agent()?),
+            Some(set) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--bounding-set", set, "--inh-caps=-all", "--"]).arg(agent()?);
+                command
+            }
+        };
         command.args(["--node", self.node.name()]);
         for (flag, path) in [
             ("--standalone", self.scratch.manifests()),
@@ -274,6 +303,11 @@ impl Polder {
     /// The bpffs with the agent's pins.
     pub fn bpffs(&self) -> PathBuf {
         self.scratch.bpffs().join("polder")
+    }
+
+    /// Where it is asked.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.socket()
     }
 
     /// The node it is on.

@@ -5,8 +5,10 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 mod capacity;
+mod expiry;
 mod hooks;
 mod policy;
+mod privileges;
 mod stranger;
 mod takeover;
 

@@ -23,7 +23,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// The sets of maps that are pinned.
-fn sets(bpffs: &Path) -> Vec<String> {
+pub(crate) fn sets(bpffs: &Path) -> Vec<String> {
     names(bpffs).into_iter().filter(|name| name.starts_with('v')).collect()
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use netlab::{
     Cni, Family, Greeting, Host, KeptStreams, Lab, Matrix, Node, Outcome, Pod, Probe, Server, reachability,
 };
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -27,14 +28,17 @@ const PODS: [(&str, u8); 4] = [("client", 10), ("api", 11), ("db", 12), ("attack
 /// How long the agent may take until every endpoint is enforced, and a change until it is in force.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Ctrl-C was pressed.
+/// Ctrl-C was pressed, or the process was told to end: it does after the step that it is at, and leaves nothing behind.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Plays the demo.
 pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
-    // SAFETY: the handler only writes to an atomic, which a signal handler may do.
-    unsafe { signal(Signal::SIGINT, SigHandler::Handler(stopped)) }.context("listening for Ctrl-C")?;
     let tools = Tools::build(root)?;
+    // Until here there is nothing to clean up.
+    for told in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler only writes to an atomic, which a signal handler may do.
+        unsafe { signal(told, SigHandler::Handler(stopped)) }.context("listening for Ctrl-C")?;
+    }
     let begun = Instant::now();
     let lab = Lab::new("demo")?;
     let node = lab.node(Cni::Bridge { br_netfilter: false }, 1)?;
@@ -45,26 +49,26 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
     let servers = servers(&pods)?;
     say(
         "1. A node with a bridge, as a CNI makes it, and four pods with real servers. Nothing enforces anything:",
-    );
+    )?;
     let before = matrix(&pods)?;
     println!("{before}");
     ensure!(before.all_connected(), "without policy every pod reaches every other one");
 
     let mut agent = Agent::start(root, &tools, &node)?;
-    say("2. The agent enforces examples/node: client -> api -> db, and nothing else");
+    say("2. The agent enforces examples/node: client -> api -> db, and nothing else")?;
     let after = matrix(&pods)?;
     println!("{after}");
     check(&after)?;
 
-    say("3. While the client talks to the api, a policy takes that away");
+    say("3. While the client talks to the api, a policy takes that away")?;
     let cut = cut_while_open(&pods, &mut agent)?;
     println!("   the connection carried {} exchanges and then nothing: {}", cut.0, cut.1);
 
-    say("4. Which rule it was, from the packets that were dropped");
+    say("4. Which rule it was, from the packets that were dropped")?;
     tools.polctl(&agent, &["flows", "--verdict", "denied", "--pod", "shop/client"], &[0])?;
-    say("5. What the rules say of it, and the kernel's own maps");
+    say("5. What the rules say of it, and the kernel's own maps")?;
     tools.polctl(&agent, &["explain", "client", "api", "-n", "shop", "--port", "http"], &[1])?;
-    say("6. All of it");
+    say("6. All of it")?;
     tools.polctl(&agent, &["status"], &[0])?;
     tools.polctl(&agent, &["verify"], &[0])?;
     println!("\ndemo: everything was as it should be ({:.1} s)", begun.elapsed().as_secs_f64());
@@ -82,8 +86,10 @@ extern "C" fn stopped(_: i32) {
     STOPPED.store(true, Ordering::Relaxed);
 }
 
-fn say(text: &str) {
+fn say(text: &str) -> Result<()> {
+    ensure!(!STOPPED.load(Ordering::Relaxed), "told to end");
     println!("\n-- {text}");
+    Ok(())
 }
 
 /// On every pod both ports, so that what does not connect was denied.
@@ -196,10 +202,14 @@ impl Tools {
     }
 }
 
-/// A running agent, its manifests and its own BPF file system.
+/// The agent's directory, with its own BPF file system.
+struct Folder(PathBuf);
+
+/// A running agent and its manifests.
 struct Agent {
     child: Child,
-    folder: PathBuf,
+    // After the agent, which uses it.
+    _folder: Folder,
     manifests: PathBuf,
     socket: PathBuf,
 }
@@ -208,6 +218,7 @@ impl Agent {
     fn start(root: &Path, tools: &Tools, node: &Node) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("polder-demo-{}", std::process::id()));
         let (manifests, bpffs) = (folder.join("manifests"), folder.join("bpffs"));
+        let kept = Folder(folder.clone());
         fs::create_dir_all(&manifests)?;
         fs::create_dir_all(&bpffs)?;
         for file in fs::read_dir(root.join("examples/node"))? {
@@ -236,7 +247,7 @@ impl Agent {
         // SAFETY: between fork and exec only a system call is made.
         unsafe { command.pre_exec(move || Ok(setns(&namespace, CloneFlags::CLONE_NEWNET)?)) };
         let child = command.spawn().with_context(|| format!("cannot start {}", tools.agent.display()))?;
-        let mut agent = Self { child, folder, manifests, socket };
+        let mut agent = Self { child, _folder: kept, manifests, socket };
         agent.wait(|status| status.ready && status.endpoints.len() == PODS.len())?;
         Ok(agent)
     }
@@ -256,6 +267,7 @@ impl Agent {
             if status.as_ref().is_ok_and(&wanted) {
                 return Ok(());
             }
+            ensure!(!STOPPED.load(Ordering::Relaxed), "told to end");
             if Instant::now() >= deadline {
                 bail!("the agent is not as wanted after {PATIENCE:?}: {status:?}");
             }
@@ -270,11 +282,18 @@ impl Drop for Agent {
         if let Err(error) = killed {
             eprintln!("demo: the agent is still running: {error}");
         }
-        if let Err(error) = umount2(&self.folder.join("bpffs"), MntFlags::MNT_DETACH) {
-            eprintln!("demo: the BPF file system is still mounted: {error}");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        match umount2(&self.0.join("bpffs"), MntFlags::MNT_DETACH) {
+            // It was not mounted yet.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(error) => eprintln!("demo: the BPF file system is still mounted: {error}"),
         }
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            eprintln!("demo: {} stays behind: {error}", self.folder.display());
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("demo: {} stays behind: {error}", self.0.display());
         }
     }
 }

@@ -34,6 +34,7 @@ const LAYERS: [(&str, u8); 16] = [
     ("polder-bpf", 1),
     ("manifests", 2),
     ("polctl", 3),
+    ("polder-cni", 3),
     ("agent", 3),
     ("proxy", 3),
     ("kernel-check", 3),

@@ -91,12 +91,6 @@ fn both_sides_are_asked_where_their_pod_is_on_the_node() {
 #[test]
 fn what_the_kernel_cannot_know_is_not_asked() {
     let local = ["shop/a", "shop/v", "shop/made-up"];
-    let (questions, notes) = asked(&local, "10.0.0.254", "v", &port("80"));
-    assert!(questions.is_empty(), "{questions:?}");
-    assert_eq!(
-        notes,
-        ["ingress of shop/v: a kernel knows its own node by the way packets come, not by their address"]
-    );
     let (questions, notes) = asked(&local, "made-up", "v", &port("80"));
     assert_eq!(questions.len(), 1, "the egress of the other: {questions:?}");
     assert_eq!(notes, ["ingress of shop/v: the other end, pod shop/made-up, has no address yet"]);
@@ -104,6 +98,31 @@ fn what_the_kernel_cannot_know_is_not_asked() {
         asked(&local, "10.0.0.254", "1.1.1.1", &port("80")).1,
         ["no policy is asked about this connection"]
     );
+}
+
+#[test]
+fn the_agent_is_asked_about_its_own_node_and_knows_more_of_its_addresses_than_the_cluster() {
+    let (questions, notes) = asked(&["shop/v"], "10.0.0.254", "v", &port("80"));
+    assert_eq!(questions, ["0: ingress of shop/v from 10.0.0.254, 80/TCP: allow own_node"]);
+    assert_eq!(notes, Vec::<String>::new());
+
+    let mut kernel = Kernel { node: "n1".to_owned(), ..Kernel::default() };
+    let pod = PodKey::new("shop", "v");
+    let found = judgement::Answer {
+        verdict: judgement::Verdict::Allow,
+        reason: OWN_NODE.to_owned(),
+        rule_set: 0,
+        rank: None,
+        generation: 12,
+    };
+    for _ in 0..2 {
+        let gateway = question(&pod, Direction::Ingress, [10, 244, 1, 1].into(), Protocol::Other(1));
+        kernel.take(gateway, Said { verdict: "deny", reason: "rule_denies".to_owned() }, found.clone());
+    }
+    assert!(!kernel.differs());
+    let note = "10.244.1.1 is an address of node n1 itself, though no Node object says so: a pod is always reached from its own \
+                node";
+    assert_eq!(kernel.notes, [note]);
 }
 
 #[test]
