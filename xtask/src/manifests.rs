@@ -11,7 +11,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use kubelab::programs::HELM;
-use kubelab::programs::HELM;
 
 use crate::process;
 

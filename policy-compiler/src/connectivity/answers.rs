@@ -136,9 +136,9 @@ impl Cells {
         compiler: &'a Compiler,
         peer: Identity,
     ) -> impl Iterator<Item = (Decision, &'a PortSet)> {
-        self.cells.iter().map(move |cell| {
-            (decide(compiler.tables(), self.rule_set, || peer, || cell.atom), &cell.ports)
-        })
+        self.cells
+            .iter()
+            .map(move |cell| (decide(compiler.tables(), self.rule_set, || peer, || cell.atom), &cell.ports))
     }
 
     fn allowed(&self, compiler: &Compiler, peer: Identity) -> PortSet {

@@ -27,7 +27,7 @@ const REGISTRY_LABELS: [&str; 9] =
     ["crates", "pypi", "pythonhosted", "npmjs", "goproxy", "mirror", "mirrors", "registry", "deb"];
 
 /// The layer of each crate: arrows go from a higher to a lower one, never sideways. So `polctl` cannot use `agent`.
-const LAYERS: [(&str, u8); 16] = [
+const LAYERS: [(&str, u8); 17] = [
     ("datapath", 0),
     ("agent-api", 1),
     ("policy-compiler", 1),
