@@ -255,10 +255,10 @@ fn text(args: &Args, standings: &BTreeMap<String, Standing>, enforced: bool) -> 
         match standing {
             Standing::Enforced => {}
             Standing::Waiting(why) => {
-                print::put(&mut out, format_args!("  {}: waiting: {}\n", clean(node), clean(why)))
+                print::put(&mut out, format_args!("  {}: waiting: {}\n", clean(node), clean(why)));
             }
             Standing::Refused(why) => {
-                print::put(&mut out, format_args!("  {}: refused: {}\n", clean(node), clean(why)))
+                print::put(&mut out, format_args!("  {}: refused: {}\n", clean(node), clean(why)));
             }
         }
     }

@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// How much longer than the last writing took: a large cluster is not to wear out the disk.
 const SHARE: u32 = 50;
 /// How long at most.
-const AT_MOST: Duration = Duration::from_secs(120);
+const AT_MOST: Duration = Duration::from_mins(2);
 
 /// Writes what is known.
 #[derive(Debug)]

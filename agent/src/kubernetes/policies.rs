@@ -142,28 +142,25 @@ fn closed(kind: Kind, text: &str) -> Option<(Box<Policy>, Arc<str>)> {
         written.get("spec").and_then(|spec| spec.get(key)).filter(|value| !value.is_null()).cloned()
     };
     let all = || json!({"namespaces": {}});
-    let candidates = match kind {
-        Kind::NetworkPolicy => {
-            let both = || json!(["Ingress", "Egress"]);
-            let selector = || spec("podSelector").unwrap_or_else(|| json!({}));
-            vec![
-                json!({"podSelector": selector(), "policyTypes": spec("policyTypes").unwrap_or_else(both)}),
-                json!({"podSelector": selector(), "policyTypes": both()}),
-                json!({"podSelector": {}, "policyTypes": both()}),
-            ]
-        }
-        _ => {
-            let subjects = [spec("subject").unwrap_or_else(all), all()];
-            let priorities = [spec("priority"), Some(json!(0))];
-            let tiers = [spec("tier"), Some(json!("Admin"))];
-            let mut candidates = Vec::new();
-            for subject in subjects {
-                for (priority, tier) in priorities.iter().zip(&tiers) {
-                    candidates.push(deny_all(kind, &subject, priority.clone(), tier.clone()));
-                }
+    let candidates = if kind == Kind::NetworkPolicy {
+        let both = || json!(["Ingress", "Egress"]);
+        let selector = || spec("podSelector").unwrap_or_else(|| json!({}));
+        vec![
+            json!({"podSelector": selector(), "policyTypes": spec("policyTypes").unwrap_or_else(both)}),
+            json!({"podSelector": selector(), "policyTypes": both()}),
+            json!({"podSelector": {}, "policyTypes": both()}),
+        ]
+    } else {
+        let subjects = [spec("subject").unwrap_or_else(all), all()];
+        let priorities = [spec("priority"), Some(json!(0))];
+        let tiers = [spec("tier"), Some(json!("Admin"))];
+        let mut candidates = Vec::new();
+        for subject in subjects {
+            for (priority, tier) in priorities.iter().zip(&tiers) {
+                candidates.push(deny_all(kind, &subject, priority.clone(), tier.clone()));
             }
-            candidates
         }
+        candidates
     };
     candidates.into_iter().find_map(|spec| {
         let metadata = written.get("metadata").cloned().unwrap_or_default();

@@ -31,7 +31,7 @@ const PER_NODE: Duration = Duration::from_millis(10);
 /// How long at least between two writings of what only changes numbers.
 const NUMBERS: Duration = Duration::from_secs(30);
 /// How long at most: who reads can tell an agent that is gone.
-const AT_MOST: Duration = Duration::from_secs(300);
+const AT_MOST: Duration = Duration::from_mins(5);
 /// How long a writing may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the note of an Event may be.

@@ -19,7 +19,7 @@ use super::relay::Relay;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module.
-pub struct Agent {
+pub(crate) struct Agent {
     node: Node,
     folder: PathBuf,
     kubeconfig: PathBuf,
@@ -29,7 +29,7 @@ pub struct Agent {
 
 impl Agent {
     /// Prepares one; nothing runs yet.
-    pub fn prepare(node: &Node, cluster: &Cluster) -> Result<Self> {
+    pub(crate) fn prepare(node: &Node, cluster: &Cluster) -> Result<Self> {
         let folder = PathBuf::from(format!("/tmp/polder-watch-{}-{}", std::process::id(), node.name()));
         let bpffs = folder.join("bpf");
         fs::create_dir_all(&bpffs)?;
@@ -42,7 +42,7 @@ impl Agent {
     }
 
     /// Starts it, after its end if it still runs.
-    pub fn start(&mut self) -> Result<()> {
+    pub(crate) fn start(&mut self) -> Result<()> {
         self.kill9()?;
         let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
         let mut command = Command::new(beside("polder-agent")?);
@@ -67,7 +67,7 @@ impl Agent {
     }
 
     /// Ends it as the kernel does when memory runs out.
-    pub fn kill9(&mut self) -> Result<()> {
+    pub(crate) fn kill9(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
             process.wait()?;
@@ -76,25 +76,25 @@ impl Agent {
     }
 
     /// Where it keeps what it knows.
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.folder.join("state")
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().map_or(0, Child::id)
     }
 
-    pub fn client(&self) -> Result<Client> {
+    pub(crate) fn client(&self) -> Result<Client> {
         Ok(Client::connect(&self.folder.join("agent.sock"))?)
     }
 
-    pub fn status(&self) -> Result<Status> {
+    pub(crate) fn status(&self) -> Result<Status> {
         Ok(self.client()?.status()?)
     }
 
     /// Waits until it says of itself what is asked for, and how long that took.
-    pub fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Result<Status> {
+    pub(crate) fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Result<Status> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.status();
@@ -109,7 +109,7 @@ impl Agent {
     }
 
     /// The last lines of its log.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
@@ -131,7 +131,7 @@ impl Drop for Agent {
 }
 
 /// A program beside this test's own, where cargo puts it: it is built if it is not there.
-pub fn beside(name: &str) -> Result<PathBuf> {
+pub(crate) fn beside(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.ancestors().nth(2).context("a test's binary is two folders deep")?;
     let path = folder.join(name);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// A server, an administrator's client, and something to wait for it with.
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub server: ApiServer,
     pub client: Client,
     pub runtime: Runtime,
@@ -21,7 +21,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts one, if its programs are there.
-    pub fn start_or_skip(test: &str) -> Option<Self> {
+    pub(crate) fn start_or_skip(test: &str) -> Option<Self> {
         let server = ApiServer::start_or_skip(test)?;
         let runtime = Runtime::new().unwrap();
         let client = runtime.block_on(server.client()).unwrap();
@@ -29,16 +29,16 @@ impl Cluster {
     }
 
     /// Where the server listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.server.url().trim_start_matches("https://").parse().unwrap()
     }
 
-    pub fn namespace(&self, name: &str) -> Result<()> {
+    pub(crate) fn namespace(&self, name: &str) -> Result<()> {
         let object = json!({"metadata": {"name": name}});
         self.create::<Namespace>(Api::all(self.client.clone()), &object)
     }
 
-    pub fn node(&self, name: &str, addresses: &[String]) -> Result<()> {
+    pub(crate) fn node(&self, name: &str, addresses: &[String]) -> Result<()> {
         let api: Api<Node> = Api::all(self.client.clone());
         self.create(api.clone(), &json!({"metadata": {"name": name}}))?;
         let addresses: Vec<Value> =
@@ -47,20 +47,20 @@ impl Cluster {
     }
 
     /// A running pod on a node.
-    pub fn pod(&self, name: &str, app: &str, node: &str, addresses: &[String]) -> Result<()> {
+    pub(crate) fn pod(&self, name: &str, app: &str, node: &str, addresses: &[String]) -> Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), "shop");
         self.create(api.clone(), &pod(name, app, node))?;
         self.status(&api, name, &running(addresses))
     }
 
-    pub fn delete_pod(&self, name: &str) -> Result<()> {
+    pub(crate) fn delete_pod(&self, name: &str) -> Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), "shop");
         self.runtime.block_on(api.delete(name, &DeleteParams::default().grace_period(0)))?;
         Ok(())
     }
 
     /// Makes a policy of the namespace `shop`, or replaces it.
-    pub fn policy(&self, name: &str, spec: &Value) -> Result<NetworkPolicy> {
+    pub(crate) fn policy(&self, name: &str, spec: &Value) -> Result<NetworkPolicy> {
         let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), "shop");
         self.runtime.block_on(async {
             let _gone = api.delete(name, &DeleteParams::default()).await;
@@ -69,14 +69,14 @@ impl Cluster {
         })
     }
 
-    pub fn delete_policy(&self, name: &str) -> Result<()> {
+    pub(crate) fn delete_policy(&self, name: &str) -> Result<()> {
         let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), "shop");
         self.runtime.block_on(api.delete(name, &DeleteParams::default()))?;
         Ok(())
     }
 
     /// Makes an object of whatever kind, or changes it.
-    pub fn apply(&self, object: &Value) -> Result<()> {
+    pub(crate) fn apply(&self, object: &Value) -> Result<()> {
         let (group, version) =
             object["apiVersion"].as_str().and_then(|it| it.split_once('/')).unwrap_or(("", "v1"));
         let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap_or_default());
@@ -109,7 +109,7 @@ impl Cluster {
 }
 
 /// A pod as a scheduler leaves it.
-pub fn pod(name: &str, app: &str, node: &str) -> Value {
+pub(crate) fn pod(name: &str, app: &str, node: &str) -> Value {
     json!({
         "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}},
         "spec": {"nodeName": node, "automountServiceAccountToken": false, "containers": [{"name": "main", "image": "none"}]},
@@ -117,7 +117,7 @@ pub fn pod(name: &str, app: &str, node: &str) -> Value {
 }
 
 /// The status of a pod that runs.
-pub fn running(addresses: &[String]) -> Value {
+pub(crate) fn running(addresses: &[String]) -> Value {
     let all: Vec<Value> = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
     json!({"phase": "Running", "podIP": addresses[0], "podIPs": all})
 }

@@ -12,7 +12,7 @@ use super::cluster::Cluster;
 use super::{WEB, connects, only_from};
 
 /// A node with a victim, a friend of its and an attacker, all known to an API server.
-pub struct Scene {
+pub(crate) struct Scene {
     pub agent: Agent,
     pub cluster: Cluster,
     pub friend: Pod,
@@ -25,7 +25,7 @@ pub struct Scene {
 
 impl Scene {
     /// Makes one, if this machine can; the agent runs, and the victim's policy is in force.
-    pub fn start_or_skip(name: &str) -> Option<Self> {
+    pub(crate) fn start_or_skip(name: &str) -> Option<Self> {
         if !root_or_skip(name) {
             return None;
         }
@@ -48,7 +48,7 @@ impl Scene {
     }
 
     /// Waits until the agent is ready and enforces so many pods.
-    pub fn is_enforced(&self, pods: usize) {
+    pub(crate) fn is_enforced(&self, pods: usize) {
         let enforced = |status: &agent_api::status::Status| {
             status.endpoints.iter().filter(|one| one.state == EndpointState::Enforced).count() == pods
         };
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     /// Waits until the attacker can or cannot.
-    pub fn attacker_connects(&self, expected: bool, within: Duration) -> Duration {
+    pub(crate) fn attacker_connects(&self, expected: bool, within: Duration) -> Duration {
         let begun = Instant::now();
         while connects(&self.attacker, &self.victim) != expected {
             assert!(begun.elapsed() < within, "the attacker: expected {expected}\n{}", self.agent.log());
@@ -66,7 +66,7 @@ impl Scene {
 }
 
 /// A pod's addresses.
-pub fn addresses(pod: &Pod) -> [String; 2] {
+pub(crate) fn addresses(pod: &Pod) -> [String; 2] {
     [pod.ipv4().to_string(), pod.ipv6().to_string()]
 }
 

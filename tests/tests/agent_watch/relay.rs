@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 const TICK: Duration = Duration::from_millis(20);
 
 /// See the module. Ends with the value.
-pub struct Relay {
+pub(crate) struct Relay {
     shared: Arc<Shared>,
 }
 
@@ -26,7 +26,7 @@ struct Shared {
 
 impl Relay {
     /// Takes connections from this listener, wherever that is, to the server, from here.
-    pub fn start(listener: TcpListener, server: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(listener: TcpListener, server: SocketAddr) -> Result<Self> {
         listener.set_nonblocking(true).context("the relay's listener")?;
         let shared = Arc::new(Shared::default());
         let relay = Self { shared: Arc::clone(&shared) };
@@ -47,12 +47,12 @@ impl Relay {
     }
 
     /// Nothing goes through any more, and no connection ends.
-    pub fn be_silent(&self, silent: bool) {
+    pub(crate) fn be_silent(&self, silent: bool) {
         self.shared.silent.store(silent, Ordering::Relaxed);
     }
 
     /// Ends all connections.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for stream in self.shared.streams.lock().unwrap().drain(..) {
             let _gone = stream.shutdown(Shutdown::Both);
         }

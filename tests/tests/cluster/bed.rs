@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::traffic::Inside;
 
 /// How long anything may take that is not measured.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The namespace and the name of the chart's `DaemonSet`.
 pub(crate) const POLDER: &str = "polder";
 const PAUSE: Duration = Duration::from_millis(20);

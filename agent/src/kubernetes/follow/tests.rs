@@ -88,7 +88,7 @@ async fn told(client: Client, kind: Kind, count: usize) -> Vec<String> {
     let follower = tokio::spawn(Follower::new(client, what, Patience::default(), heard).run());
     let mut all = Vec::new();
     while all.len() < count {
-        let (_, seen) = timeout(Duration::from_secs(3600), hearing.recv()).await.unwrap().unwrap();
+        let (_, seen) = timeout(Duration::from_hours(1), hearing.recv()).await.unwrap().unwrap();
         let name = |text: &str| live::version(text).unwrap().name;
         all.push(match &seen {
             Seen::Object(text) => name(text),
