@@ -16,6 +16,7 @@ pub const LISTED: usize = 50;
 
 /// Nothing is asked of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, CustomResource, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::duplicated_attributes, reason = "columns of one type differ in their names")]
 #[kube(
     group = "polder.dev",
     version = "v1alpha1",

@@ -123,10 +123,8 @@ fn wait(socket: &Path, wait: &Wait, patience: Duration) -> Result<(), String> {
         let left = deadline.saturating_duration_since(Instant::now());
         let patience_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let asked = Wait { patience_ms, ..wait.clone() };
-        let error = match Client::connect(socket).and_then(|mut client| client.wait(asked)) {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let asked = Client::connect(socket).and_then(|mut client| client.wait(asked));
+        let Err(error) = asked else { return Ok(()) };
         // It took its time and said why; or it will never do.
         let is_final = matches!(error, Error::Version { .. });
         if is_final || Instant::now() + RETRY >= deadline {

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use netlab::{
-    Cni, Family, Greeting, Host, Lab, Outcome, Packet, Pod, Server, Sniffer, root_or_skip, tcp_connect,
-    tool_or_skip,
+    Cni, Family, Greeting, Host, Lab, Outcome, Pod, Server, Sniffer, root_or_skip, tcp_connect, tool_or_skip,
 };
 use serde_json::{Value, json};
 use tests::node::Scene;
@@ -126,7 +125,7 @@ fn an_address_that_is_given_anew_brings_no_rights_of_the_pod_before() {
     let pod = sandbox.attach().unwrap();
     let (ok, answer) = plugin("ADD", &scene.polder.socket(), "new", &given, TIMEOUT);
     assert!(ok, "{answer}\n{}", scene.polder.log());
-    let sniffer = Sniffer::at(&scene.victim, |packet| packet.is_syn()).unwrap();
+    let sniffer = Sniffer::at(&scene.victim, |packet: &_| netlab::Packet::is_syn(packet)).unwrap();
     for family in Family::BOTH {
         let outcome =
             tcp_connect(&pod, scene.victim.address(family), WEB, Duration::from_millis(700)).unwrap();

@@ -10,6 +10,7 @@ use crate::{bpf, cluster, demo, manifests, process, setup, tidy};
 
 /// How much to test.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
 pub(crate) struct Options {
     /// Run property tests for at least 100,000 cases each, optimised (for the night)
     #[arg(long)]

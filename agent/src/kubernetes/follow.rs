@@ -269,14 +269,14 @@ impl Follower {
             };
             match next {
                 Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                    let version = self.version_of(&object)?;
+                    let version = Self::version_of(&object)?;
                     self.object(object).await?;
                     if !listing {
                         self.reached(version).await?;
                     }
                 }
                 Some(Ok(WatchEvent::Deleted(object))) => {
-                    let version = self.version_of(&object)?;
+                    let version = Self::version_of(&object)?;
                     self.tell(Seen::Gone(text(object))).await?;
                     if !listing {
                         self.reached(version).await?;
@@ -310,7 +310,7 @@ impl Follower {
         }
     }
 
-    fn version_of(&self, object: &RawValue) -> Result<String, Failure> {
+    fn version_of(object: &RawValue) -> Result<String, Failure> {
         match live::version(object.get()) {
             Ok(version) if !version.resource_version.is_empty() => Ok(version.resource_version),
             Ok(_) => Err(Failure::Other("an object has no metadata.resourceVersion".to_owned(), None)),

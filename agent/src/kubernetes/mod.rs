@@ -230,15 +230,13 @@ impl Source {
 
     fn hear(&mut self, kind: Kind, seen: Seen) {
         match &seen {
-            Seen::Trouble(why)
-                if self.troubles.insert(kind, why.clone()).is_none() => {
-                    tracing::warn!(why, "following the API server");
-                    self.parts.metrics.watch_failures.inc();
-                }
-            Seen::Well
-                if self.troubles.remove(&kind).is_some() => {
-                    tracing::info!(kind = kind.name(), "followed again");
-                }
+            Seen::Trouble(why) if self.troubles.insert(kind, why.clone()).is_none() => {
+                tracing::warn!(why, "following the API server");
+                self.parts.metrics.watch_failures.inc();
+            }
+            Seen::Well if self.troubles.remove(&kind).is_some() => {
+                tracing::info!(kind = kind.name(), "followed again");
+            }
             _ => {}
         }
         if let Err(Unreadable { problems }) = self.intake.take(kind, seen) {

@@ -46,9 +46,8 @@ pub(super) enum Outcome {
 impl Policies {
     /// Takes in a policy as the server has it; also tells whether what is refused changed.
     pub(super) fn take(&mut self, kind: Kind, text: &str) -> (Outcome, bool) {
-        let version = match live::version(text) {
-            Ok(version) => version,
-            Err(_) => return (Outcome::Unknown(live::read(kind, text).err().unwrap_or_default()), false),
+        let Ok(version) = live::version(text) else {
+            return (Outcome::Unknown(live::read(kind, text).err().unwrap_or_default()), false);
         };
         let object = live::reference(kind, &version);
         let before = self.known.get(&object).filter(|known| known.uid == version.uid);

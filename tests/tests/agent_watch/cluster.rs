@@ -40,7 +40,7 @@ impl Cluster {
 
     pub(crate) fn node(&self, name: &str, addresses: &[String]) -> Result<()> {
         let api: Api<Node> = Api::all(self.client.clone());
-        self.create(api.clone(), &json!({"metadata": {"name": name}}))?;
+        self.create(&api, &json!({"metadata": {"name": name}}))?;
         let addresses: Vec<Value> =
             addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
         self.status(&api, name, &json!({"addresses": addresses}))
@@ -49,7 +49,7 @@ impl Cluster {
     /// A running pod on a node.
     pub(crate) fn pod(&self, name: &str, app: &str, node: &str, addresses: &[String]) -> Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), "shop");
-        self.create(api.clone(), &pod(name, app, node))?;
+        self.create(&api, &pod(name, app, node))?;
         self.status(&api, name, &running(addresses))
     }
 
@@ -89,7 +89,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn create<K>(&self, api: Api<K>, object: &Value) -> Result<()>
+    fn create<K>(&self, api: &Api<K>, object: &Value) -> Result<()>
     where
         K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
     {

@@ -80,7 +80,7 @@ fn connect(shared: &Arc<Shared>, client: TcpStream, server: SocketAddr) -> Resul
 }
 
 fn copy(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         while shared.silent.load(Ordering::Relaxed) && !shared.ended.load(Ordering::Relaxed) {
             thread::sleep(TICK);

@@ -147,12 +147,12 @@ fn scale() {
             changed.push(until(&scene, peer, wanted, Instant::now()));
         }
         let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1000.0);
-        let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
+        let mib = |kib: u64| format!("{}.{}", kib >> 10, (kib & 1023) * 10 >> 10);
         println!(
-            "| {size} | {} | {} | {:.1} | {:.2} | {:.2} | {} | {} | {} | {} |",
+            "| {size} | {} | {} | {} | {:.2} | {:.2} | {} | {} | {} | {} |",
             mib(resident),
             mib(peak),
-            bytes as f64 / f64::from(1 << 20),
+            mib(bytes >> 10),
             start.as_secs_f64(),
             start_cpu.as_secs_f64(),
             ms(percentile(&mut policy, 50)),

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use kubelab::cluster::Cluster;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
 use crate::traffic::Inside;
@@ -45,14 +46,14 @@ impl Running {
 impl Bed {
     /// None if no cluster was brought up for this run.
     pub(crate) async fn new(case: &str) -> Option<Self> {
-        static TURN: Mutex<()> = Mutex::new(());
+        static TURN: Mutex<()> = Mutex::const_new(());
         if env::var_os("POLDER_CLUSTER").is_none() {
             eprintln!(
                 "**** SKIPPED, NOTHING PROVED: {case} needs a cluster: `cargo xtask test --cluster` ****"
             );
             return None;
         }
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = TURN.lock().await;
         let cluster = Cluster::find().unwrap();
         let client = cluster.client().await.unwrap();
         let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();

@@ -32,7 +32,7 @@ async fn without_the_api_server_what_was_in_force_stays_even_over_a_restart_of_t
     let uid = bed.agent("n1").await.uid().unwrap();
     let process = || bed.cluster.pod_process_named("n1", &uid, "polder-agent").unwrap();
     let before = process();
-    bed.kill_agent_while_held("n1", &uid).await;
+    bed.kill_agent_while_held("n1", &uid);
     let after =
         within("another agent", PATIENCE, async || process().filter(|pid| Some(*pid) != before)).await;
     // It has no server to ask: it goes on with what it wrote down, and does not end.
@@ -58,7 +58,7 @@ async fn without_the_api_server_what_was_in_force_stays_even_over_a_restart_of_t
 
 impl Bed {
     /// Takes the API server away, then kills the agent of a node.
-    async fn kill_agent_while_held(&self, node: &str, uid: &str) {
+    fn kill_agent_while_held(&self, node: &str, uid: &str) {
         self.cluster.hold_api_server(true).unwrap();
         let pid = self.cluster.pod_process_named(node, uid, "polder-agent").unwrap().unwrap();
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());

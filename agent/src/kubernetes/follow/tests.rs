@@ -50,7 +50,7 @@ struct Text {
 }
 
 fn lines(lines: &[String], stays: bool) -> Text {
-    Text { text: Some(lines.iter().map(|line| format!("{line}\n")).collect()), stays }
+    Text { text: Some(lines.join("\n") + "\n"), stays }
 }
 
 impl http_body::Body for Text {
