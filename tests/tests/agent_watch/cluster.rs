@@ -35,7 +35,7 @@ impl Cluster {
 
     pub(crate) fn namespace(&self, name: &str) -> Result<()> {
         let object = json!({"metadata": {"name": name}});
-        self.create::<Namespace>(Api::all(self.client.clone()), &object)
+        self.create::<Namespace>(&Api::all(self.client.clone()), &object)
     }
 
     pub(crate) fn node(&self, name: &str, addresses: &[String]) -> Result<()> {

@@ -147,7 +147,7 @@ fn scale() {
             changed.push(until(&scene, peer, wanted, Instant::now()));
         }
         let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1000.0);
-        let mib = |kib: u64| format!("{}.{}", kib >> 10, (kib & 1023) * 10 >> 10);
+        let mib = |kib: u64| format!("{}.{}", kib >> 10, ((kib & 1023) * 10) >> 10);
         println!(
             "| {size} | {} | {} | {} | {:.2} | {:.2} | {} | {} | {} | {} |",
             mib(resident),
