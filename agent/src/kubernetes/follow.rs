@@ -384,7 +384,9 @@ impl Follower {
 
 /// Whether a refusal means that the server cannot list as a stream: it does not know the parameter, or has it switched off.
 fn is_no_stream(message: &str) -> bool {
-    ["sendInitialEvents", "resourceVersionMatch"].iter().any(|parameter| message.contains(parameter))
+    ["sendInitialEvents", "resourceVersionMatch", "RequestWatchProgress"]
+        .iter()
+        .any(|parameter| message.contains(parameter))
 }
 
 fn text(object: Box<RawValue>) -> Box<str> {

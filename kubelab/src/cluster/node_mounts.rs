@@ -6,17 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::STATE;
+
 const GROUPS: &str = "/sys/fs/cgroup";
 const NONE: Option<&str> = None;
 
 /// Folders of Kubernetes on a node, and what is mounted on each: a folder of the node's own.
-const FOLDERS: [(&str, &str); 5] = [
-    ("/var/lib/kubelet", "kubelet"),
-    ("/var/lib/cni", "cni"),
-    ("/etc/cni", "etc-cni"),
-    ("/var/log/pods", "log-pods"),
-    ("/var/log/containers", "log-containers"),
-];
+const FOLDERS: [(&str, &str); 3] =
+    [("/etc/cni", "etc-cni"), ("/var/log/pods", "log-pods"), ("/var/log/containers", "log-containers")];
 /// Where containerd looks for plugins, and where a `DaemonSet` that brings one puts it.
 const PLUGINS: &str = "/opt/cni/bin";
 
@@ -44,6 +41,7 @@ pub(super) fn mount_all(folder: &Path, plugins: &[PathBuf]) -> Result<()> {
         .with_context(|| format!("{} cannot be unmounted", groups.display()))?;
     mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), NONE)
         .context("/sys/fs/bpf cannot be mounted")?;
+    own_state(folder)?;
     for (place, own) in FOLDERS {
         let own = folder.join(own);
         make(&own)?;
@@ -66,6 +64,20 @@ pub(super) fn mount_all(folder: &Path, plugins: &[PathBuf]) -> Result<()> {
     settings(folder)?;
     // Pods with mounts that propagate, such as an agent that mounts a BPF file system, need this.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SHARED, NONE).context("/ cannot be made shared")
+}
+
+/// Gives the node a `/var/lib` of its own, as whatever a `DaemonSet` keeps there is one node's: all of the machine's is
+/// hidden but the cluster's state.
+fn own_state(folder: &Path) -> Result<()> {
+    let own = folder.join("var-lib");
+    for name in ["kubelet", "cni"] {
+        make(&own.join(name))?;
+    }
+    let state = Path::new(STATE);
+    let name = state.file_name().with_context(|| format!("{STATE}: no folder"))?;
+    make(&own.join(name))?;
+    bind(state, &own.join(name))?;
+    bind(&own, Path::new("/var/lib"))
 }
 
 fn settings(folder: &Path) -> Result<()> {

@@ -13,8 +13,12 @@ use crate::bed::{Bed, PATIENCE, is_ready, restarts, within};
 #[tokio::test]
 async fn an_agent_that_is_killed_opens_nothing_and_breaks_nothing() {
     let Some(bed) = Bed::new("agent_killed").await else { return };
+    bed.replace_agent("n1").await;
     let [server, friend, other] =
         bed.run([("server", "server", "n1"), ("friend", "friend", "n2"), ("other", "other", "n1")]).await;
+    let (sink, _echo) = (server.inside.sink(5353), server.inside.echo(7000));
+    let sender = other.inside.metronome(server.at(5353));
+    bed.heard(&sink, sender.port).await;
     bed.policy(
         "friends",
         &json!({
@@ -23,10 +27,8 @@ async fn an_agent_that_is_killed_opens_nothing_and_breaks_nothing() {
         }),
     )
     .await;
-    let (sink, _echo) = (server.inside.sink(5353), server.inside.echo(7000));
     sleep(Duration::from_secs(2)).await;
     let streams = friend.inside.keep(server.at(7000), 4);
-    let sender = other.inside.metronome(server.at(5353));
     let began = Instant::now();
     let mut away = Vec::new();
     for _ in 0..2 {

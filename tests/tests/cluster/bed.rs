@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
-use crate::traffic::Inside;
+use crate::traffic::{Inside, Sink};
 
 /// How long anything may take that is not measured.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -157,11 +157,35 @@ impl Bed {
         policies.patch(name, &apply, &Patch::Apply(&object)).await.unwrap();
     }
 
+    /// Deletes a policy.
+    pub(crate) async fn delete_policy(&self, name: &str) {
+        let policies: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &self.namespace);
+        policies.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until datagrams of a sender arrive: without this, that none arrives later would prove nothing.
+    pub(crate) async fn heard(&self, sink: &Sink, port: u16) {
+        let now = Instant::now();
+        within("a datagram that is allowed", PATIENCE, async || sink.first(port, now)).await;
+    }
+
     /// The pod of Polder's `DaemonSet` on a node.
     pub(crate) async fn agent(&self, node: &str) -> Pod {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), POLDER);
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
         pods.list(&on_node).await.unwrap().items.pop().unwrap_or_else(|| unreachable!("no agent on {node}"))
+    }
+
+    /// Replaces the agent of a node: the kubelet waits the longer the more often a container of a pod has ended.
+    pub(crate) async fn replace_agent(&self, node: &str) {
+        let (pods, old) = (Api::<Pod>::namespaced(self.client.clone(), POLDER), self.agent(node).await);
+        pods.delete(&old.name_any(), &DeleteParams::default()).await.unwrap();
+        within("another agent ready", PATIENCE, async || {
+            let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+            let items = pods.list(&on_node).await.unwrap().items;
+            items.iter().any(|pod| pod.uid() != old.uid() && is_ready(pod)).then_some(())
+        })
+        .await;
     }
 
     /// Waits until every node's agent is ready.
@@ -177,6 +201,8 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        // A case that failed may have taken it away; otherwise there is nothing to undo.
+        let _ = self.cluster.hold_api_server(false);
         // Not waited for: names are not used again.
         let deleted = self.cluster.kubectl(&[
             "delete",

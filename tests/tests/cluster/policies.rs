@@ -43,6 +43,10 @@ async fn a_closed_namespace_leaks_nothing_and_the_kubelet_still_reaches_its_prob
     let arrived: usize = senders.iter().map(|sender| sink.count(sender.port, began)).sum();
     println!("closed_namespace: {arrived} datagrams arrived");
     assert_eq!(arrived, 0);
+    bed.delete_policy("closed").await;
+    for sender in &senders {
+        bed.heard(&sink, sender.port).await;
+    }
 }
 
 #[tokio::test]

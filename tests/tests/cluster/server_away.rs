@@ -14,8 +14,12 @@ const CONVERGED: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn without_the_api_server_what_was_in_force_stays_even_over_a_restart_of_the_agent() {
     let Some(bed) = Bed::new("server_away").await else { return };
+    bed.replace_agent("n1").await;
     let [server, friend, other] =
         bed.run([("server", "server", "n1"), ("friend", "friend", "n2"), ("other", "other", "n1")]).await;
+    let (sink, _echo) = (server.inside.sink(5353), server.inside.echo(7000));
+    let sender = other.inside.metronome(server.at(5353));
+    bed.heard(&sink, sender.port).await;
     bed.policy(
         "friends",
         &json!({
@@ -24,10 +28,8 @@ async fn without_the_api_server_what_was_in_force_stays_even_over_a_restart_of_t
         }),
     )
     .await;
-    let (sink, _echo) = (server.inside.sink(5353), server.inside.echo(7000));
     sleep(Duration::from_secs(2)).await;
     let streams = friend.inside.keep(server.at(7000), 4);
-    let sender = other.inside.metronome(server.at(5353));
     let began = Instant::now();
     let uid = bed.agent("n1").await.uid().unwrap();
     let process = || bed.cluster.pod_process_named("n1", &uid, "polder-agent").unwrap();

@@ -67,12 +67,13 @@ async fn a_namespace_stays_closed_until_its_last_pod_is_gone() {
     let slow = json!({"command": ["/bin/bash", "-c", "trap '' TERM; while :; do sleep 1; done"]});
     bed.create_with("victim", "victim", "n1", slow).await;
     let victim = bed.running("victim").await;
-    bed.policy("closed", &json!({"podSelector": {}, "policyTypes": ["Ingress"]})).await;
     let other = format!("{}-other", bed.namespace);
     bed.make_namespace(&other).await;
     let outside = bed.pod_elsewhere(&other, "sender", "n2").await;
     let sink = victim.inside.sink(5353);
     let sender = outside.inside.metronome(victim.at(5353));
+    bed.heard(&sink, sender.port).await;
+    bed.policy("closed", &json!({"podSelector": {}, "policyTypes": ["Ingress"]})).await;
     sleep(Duration::from_secs(2)).await;
     let began = Instant::now();
     assert!(!outside.inside.connects(victim.at(5353)));

@@ -38,7 +38,8 @@ fn state(cluster: &Cluster) -> String {
     let asked = [
         &["get", "pods", "--namespace", NAME, "-o", "wide"][..],
         &["get", "events", "--namespace", NAME, "--sort-by=.lastTimestamp"],
-        &["logs", "--namespace", NAME, "daemonset/polder", "--all-containers", "--tail=20"],
+        &["logs", "--namespace", NAME, "daemonset/polder", "--container=preflight", "--tail=30"],
+        &["logs", "--namespace", NAME, "daemonset/polder", "--tail=30"],
     ];
     let answers =
         asked.map(|arguments| cluster.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}\n")));
