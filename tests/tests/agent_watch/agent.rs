@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,10 @@ pub(crate) struct Agent {
 impl Agent {
     /// Prepares one; nothing runs yet.
     pub(crate) fn prepare(node: &Node, cluster: &Cluster) -> Result<Self> {
-        let folder = PathBuf::from(format!("/tmp/polder-watch-{}-{}", std::process::id(), node.name()));
+        // Nodes of tests that run side by side have the same name.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let folder = PathBuf::from(format!("/tmp/polder-watch-{}-{number}", std::process::id()));
         let bpffs = folder.join("bpf");
         fs::create_dir_all(&bpffs)?;
         mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)
