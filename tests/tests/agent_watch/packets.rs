@@ -1,6 +1,5 @@
 //! What the API server holds is what packets meet.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use agent_api::status::EndpointState;
