@@ -184,7 +184,7 @@ fn what_takes_polder_off_a_node_leaves_nothing_behind() {
 #[test]
 fn preflight_names_who_else_is_at_the_packets() {
     let name = "preflight_names_who_else_is_at_the_packets";
-    if !root_or_skip(name) || !tool_or_skip(name, "nft") {
+    if !root_or_skip(name) || !tool_or_skip("nft", name) {
         return;
     }
     let lab = Lab::new("preflight").unwrap();
