@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{PROG_TEST_RUN, call, number, owned, size};
+use super::{PROG_TEST_RUN, TestRun, call, number, owned, size};
 
 const PROG_LOAD: libc::c_long = 5;
 /// `BPF_PROG_TYPE_XDP`.
@@ -35,27 +35,6 @@ struct Context {
     interface: u32,
     queue: u32,
     egress: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    program: u32,
-    returned: u32,
-    size_in: u32,
-    size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context_size_in: u32,
-    context_size_out: u32,
-    context_in: u64,
-    context_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch: u32,
-    pad: u32,
 }
 
 /// Loads an XDP program that returns `XDP_PASS`.
