@@ -241,7 +241,7 @@ fn a_burst_of_veths_through_a_tiny_buffer_ends_complete() {
 }
 
 #[test]
-fn a_new_veth_is_shown_within_two_milliseconds() {
+fn a_new_veth_is_shown_when_it_is_announced() {
     let Some(mut lab) = Lab::new("a_new_veth_is_shown") else { return };
     lab.namespace("node");
     lab.namespace("pods");
@@ -261,7 +261,8 @@ fn a_new_veth_is_shown_within_two_milliseconds() {
     }
     latencies.sort();
     eprintln!("shown after the command's end: median {:?}, most {:?}", latencies[10], latencies[19]);
-    assert!(latencies[10] < Duration::from_millis(2), "{latencies:?}");
+    // 1 ms on an idle machine; a dump would come after many seconds.
+    assert!(latencies[10] < Duration::from_millis(500), "{latencies:?}");
 }
 
 #[test]

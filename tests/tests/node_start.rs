@@ -13,28 +13,12 @@ use netlab::{
     Cni, Family, Greeting, Host, Lab, Outcome, Pod, Server, Sniffer, root_or_skip, tcp_connect, tool_or_skip,
 };
 use serde_json::{Value, json};
-use tests::node::Scene;
 use tests::node::manifest::{self, WEB};
+use tests::node::{Scene, program};
 
 const BRIDGE: Cni = Cni::Bridge { br_netfilter: false };
 /// How long the plugin may wait here, in seconds.
 const TIMEOUT: u64 = 5;
-
-/// A program of the workspace: where cargo puts it, built if it is not there.
-fn program(package: &str) -> PathBuf {
-    let own = env::current_exe().unwrap();
-    let folder = own.ancestors().nth(2).unwrap();
-    let path = folder.join(package);
-    if !path.exists() {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--package", package]);
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success() && path.exists(), "{package}");
-    }
-    path
-}
 
 /// Calls the plugin for a pod with these addresses; gives its exit code and its answer.
 fn plugin(command: &str, socket: &Path, pod: &str, addresses: &[IpAddr], timeout: u64) -> (bool, Value) {
@@ -46,7 +30,7 @@ fn plugin(command: &str, socket: &Path, pod: &str, addresses: &[IpAddr], timeout
         "cniVersion": "1.0.0", "name": "lab", "type": "polder-cni", "socket": socket, "timeoutSeconds": timeout,
         "prevResult": {"cniVersion": "1.0.0", "ips": ips}
     });
-    let mut child = Command::new(program("polder-cni"))
+    let mut child = Command::new(program("polder-cni", "polder-cni").unwrap())
         .env("CNI_COMMAND", command)
         .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={pod}"))
         .stdin(Stdio::piped())
@@ -198,7 +182,7 @@ fn preflight_names_who_else_is_at_the_packets() {
     let look = |more: &[&str]| {
         let output = node
             .run(|| {
-                let mut polctl = Command::new(program("polctl"));
+                let mut polctl = Command::new(program("polctl", "polctl").unwrap());
                 polctl.args(["preflight", "-o", "json", "--cni-conf-dir"]).arg(&net_d).args(more);
                 Ok(polctl.output()?)
             })

@@ -196,8 +196,7 @@ impl Intake {
         policy: Box<policy_compiler::policy::Policy>,
         json: Arc<str>,
     ) {
-        let namespace_uid = self.namespaces.get(&key.1).map(|(uid, _)| Arc::clone(uid));
-        self.pending.rest.texts.push((object, PolicyText { json, namespace_uid }));
+        self.pending.rest.texts.push((object, PolicyText { json, namespace_uid: None }));
         self.pending.put(key, Event::Policy(policy));
     }
 
@@ -303,11 +302,11 @@ impl Intake {
                 continue;
             }
             let key = self.key(saved.kind, &saved.object);
-            let uid = self.namespaces.get(&key.1).map(|(uid, _)| Arc::clone(uid));
-            if uid.is_some()
-                && uid == saved.namespace_uid
-                && let Ok((policy, json)) = lowered(saved.kind, &saved.json)
-            {
+            // One that was saved before its namespace was seen may be of this namespace: closed is the safe guess.
+            let is_same = self.namespaces.get(&key.1).is_some_and(|(uid, _)| {
+                saved.namespace_uid.as_ref().is_none_or(|saved_uid| saved_uid == uid)
+            });
+            if is_same && let Ok((policy, json)) = lowered(saved.kind, &saved.json) {
                 self.put_policy(key.clone(), saved.object.clone(), policy, json);
             }
             self.policy_gone(&key, saved.object);
@@ -327,6 +326,11 @@ impl Intake {
         // Stable: what is said of one policy stays in order.
         events.sort_by_key(rank);
         pending.rest.events = events;
+        // Not before: a policy may be listed before its namespace is.
+        for (object, text) in &mut pending.rest.texts {
+            let namespace = object.namespace.as_ref().and_then(|name| self.namespaces.get(name));
+            text.namespace_uid = namespace.map(|(uid, _)| Arc::clone(uid));
+        }
         pending.rest.whole = !std::mem::replace(&mut self.given, true);
         self.interner.sweep();
         Some(pending.rest)

@@ -353,28 +353,30 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The agent's binary: said by `POLDER_AGENT`, or beside this test's own, where cargo puts it.
+/// The agent's binary: said by `POLDER_AGENT`, or beside this test's own.
 fn agent() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("POLDER_AGENT") {
-        return Ok(path.into());
-    }
+    env::var_os("POLDER_AGENT").map_or_else(|| program("polder-agent", "agent"), |path| Ok(path.into()))
+}
+
+/// A program beside this test's own, where cargo puts it: it is built from its package if it is not there.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("where this test's binary is")?;
     let folder = own.ancestors().nth(2).context("a test's binary is two folders deep")?;
-    let path = folder.join("polder-agent");
+    let path = folder.join(name);
     if !path.exists() {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--package", "agent"]).current_dir(root());
+        cargo.args(["build", "--package", package]).current_dir(root());
         if folder.ends_with("release") {
             cargo.arg("--release");
         }
-        let status = cargo.status().context("cargo build --package agent")?;
+        let status = cargo.status().with_context(|| format!("cargo build --package {package}"))?;
         ensure!(status.success() && path.exists(), "{}: cargo did not build it ({status})", path.display());
     }
     Ok(path)
 }
 
 /// The BPF object: said by `POLDER_BPF_OBJECT`, or where `cargo xtask bpf` puts it.
-fn object() -> Result<PathBuf> {
+pub fn object() -> Result<PathBuf> {
     if let Some(path) = env::var_os("POLDER_BPF_OBJECT") {
         return Ok(path.into());
     }

@@ -1,7 +1,7 @@
 //! An agent on a node of a laboratory that follows an API server by a relay.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use agent_api::client::Client;
 use agent_api::status::Status;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use netlab::{Host, Node};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tests::node::{object, program};
 
 use super::cluster::Cluster;
 use super::relay::Relay;
@@ -49,7 +50,7 @@ impl Agent {
     pub(crate) fn start(&mut self) -> Result<()> {
         self.kill9()?;
         let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
-        let mut command = Command::new(beside("polder-agent")?);
+        let mut command = Command::new(program("polder-agent", "agent")?);
         command
             .args(["--node", self.node.name(), "--metrics", "127.0.0.1:9469"])
             .arg("--kubeconfig")
@@ -132,38 +133,4 @@ impl Drop for Agent {
             eprintln!("{}: {ended:?} {unmounted:?} {removed:?}", self.folder.display());
         }
     }
-}
-
-/// A program beside this test's own, where cargo puts it: it is built if it is not there.
-pub(crate) fn beside(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let folder = own.ancestors().nth(2).context("a test's binary is two folders deep")?;
-    let path = folder.join(name);
-    if !path.exists() {
-        let package = if name == "polctl" { "polctl" } else { "agent" };
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--package", package]).current_dir(root());
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        ensure!(cargo.status()?.success() && path.exists(), "{}: cargo did not build it", path.display());
-    }
-    Ok(path)
-}
-
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
-
-fn object() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("POLDER_BPF_OBJECT") {
-        return Ok(path.into());
-    }
-    let path = root().join("target/bpf/bpfel-unknown-none/release/polder");
-    ensure!(
-        path.exists(),
-        "{}: not there; expected the object that `cargo xtask bpf` builds",
-        path.display()
-    );
-    Ok(path)
 }

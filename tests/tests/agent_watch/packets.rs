@@ -1,5 +1,6 @@
 //! What the API server holds is what packets meet.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use agent_api::status::EndpointState;
@@ -106,8 +107,8 @@ fn policies_pods_and_labels_of_an_api_server_are_what_packets_meet() {
 }
 
 #[test]
-fn k17_a_namespace_being_deleted_keeps_its_policies_while_it_has_pods() {
-    let Some(scene) = Scene::start_or_skip("aw-k17") else { return };
+fn k17_a_namespace_being_deleted_keeps_its_policies_while_it_has_pods_even_over_a_restart() {
+    let Some(mut scene) = Scene::start_or_skip("aw-k17") else { return };
     // No controller empties the namespace here: this is the order in which it does.
     let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> =
         kube::Api::all(scene.cluster.client.clone());
@@ -115,6 +116,17 @@ fn k17_a_namespace_being_deleted_keeps_its_policies_while_it_has_pods() {
     scene.cluster.delete_policy("victim").unwrap();
     std::thread::sleep(Duration::from_secs(1));
     assert!(!connects(&scene.attacker, &scene.victim), "its policy was let go before its pods were gone");
+    assert!(connects(&scene.friend, &scene.victim));
+    // It is on disk soon.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let state = scene.agent.state().join("cluster.jsonl");
+    while !fs::read_to_string(&state).unwrap_or_default().contains("\"standing\":\"retained\"") {
+        assert!(Instant::now() < deadline, "not saved");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    scene.agent.start().unwrap();
+    scene.is_enforced(3);
+    assert!(!connects(&scene.attacker, &scene.victim), "its policy was let go by the restart");
     assert!(connects(&scene.friend, &scene.victim));
 }
 

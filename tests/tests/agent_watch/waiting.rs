@@ -8,8 +8,8 @@ use agent_api::node::PolderNode;
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, CustomResourceExt as _};
 use serde_json::{Value, json};
+use tests::node::program;
 
-use super::agent::beside;
 use super::cluster::Cluster;
 use super::only_from;
 use super::packets::Scene;
@@ -24,7 +24,7 @@ fn install(cluster: &Cluster) {
 
 /// What `polctl` says: its exit code and its answer.
 fn polctl(cluster: &Cluster, arguments: &[&str]) -> (i32, String) {
-    let mut command = Command::new(beside("polctl").unwrap());
+    let mut command = Command::new(program("polctl", "polctl").unwrap());
     command.args(arguments).arg("--kubeconfig").arg(cluster.server.kubeconfig()).env("NO_COLOR", "1");
     let output = command.output().unwrap();
     let said =

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 mod bed;
+mod guarded;
 mod traffic;
 
 mod agent_away;

@@ -83,7 +83,6 @@ fn f25_an_answer_passes_only_to_the_very_question_and_only_for_a_time() {
         });
         gone.unwrap();
         println!("F25 {family:?}: lifetime {} ticks; removed {:?} after its end", aged.1, begun.elapsed());
-        assert!(begun.elapsed() < Duration::from_secs(8), "{family:?}");
         assert!(!arrives(&server, &victim), "{family:?}: removed");
         assert!(arrives(&victim, &server) && arrives(&server, &victim), "{family:?}: a new question");
     }

@@ -151,10 +151,10 @@ fn a_new_list_shows_which_policies_are_gone() {
     assert_eq!(told(&mut intake), ["policy q", "no policy p"]);
 }
 
-fn saved(name: &str, namespace_uid: &str, standing: PolicyStanding) -> SavedPolicy {
+fn saved(name: &str, namespace_uid: Option<&str>, standing: PolicyStanding) -> SavedPolicy {
     let mut value = policy(name);
     value["kind"] = json!("NetworkPolicy");
-    let text = PolicyText { json: value.to_string().into(), namespace_uid: Some(namespace_uid.into()) };
+    let text = PolicyText { json: value.to_string().into(), namespace_uid: namespace_uid.map(Arc::from) };
     SavedPolicy::new(&ObjectRef::namespaced("NetworkPolicy", "prod", name), &text, standing).unwrap()
 }
 
@@ -181,19 +181,41 @@ fn in_force(saved: Vec<SavedPolicy>, dying: bool, pods: bool) -> Vec<String> {
 fn policies_of_a_namespace_being_deleted_outlive_a_restart() {
     let both = || {
         vec![
-            saved("deleted-meanwhile", "uid-prod", PolicyStanding::Written),
-            saved("retained", "uid-prod", PolicyStanding::Retained),
-            saved("of-an-older-namespace", "another", PolicyStanding::Retained),
+            saved("deleted-meanwhile", Some("uid-prod"), PolicyStanding::Written),
+            saved("retained", Some("uid-prod"), PolicyStanding::Retained),
+            saved("seen-before-its-namespace", None, PolicyStanding::Retained),
+            saved("of-an-older-namespace", Some("another"), PolicyStanding::Retained),
         ]
     };
-    assert_eq!(in_force(both(), true, true), ["deleted-meanwhile", "retained"]);
+    assert_eq!(in_force(both(), true, true), ["deleted-meanwhile", "retained", "seen-before-its-namespace"]);
     assert_eq!(in_force(both(), true, false), Vec::<String>::new(), "its last pod is gone");
     assert_eq!(in_force(both(), false, true), Vec::<String>::new(), "it is not being deleted");
 }
 
 #[test]
+fn a_policy_is_saved_with_its_namespace_in_whichever_order_the_two_are_listed() {
+    for namespace_first in [true, false] {
+        let mut intake = Intake::default();
+        let mut followed: Vec<_> = FOLLOWED.iter().collect();
+        followed.sort_by_key(|one| (one.kind == Kind::Namespace) != namespace_first);
+        for one in followed {
+            taken(&mut intake, one.kind, Seen::Begun);
+            match one.kind {
+                Kind::Namespace => taken(&mut intake, one.kind, object(&namespace("prod", false))),
+                Kind::NetworkPolicy => taken(&mut intake, one.kind, object(&policy("web"))),
+                _ => {}
+            }
+            taken(&mut intake, one.kind, Seen::Listed);
+        }
+        let texts = intake.give().unwrap().texts;
+        let uids: Vec<_> = texts.iter().map(|(_, text)| text.namespace_uid.as_deref()).collect();
+        assert_eq!(uids, [Some("uid-prod")], "namespace first: {namespace_first}");
+    }
+}
+
+#[test]
 fn a_refused_policy_falls_back_to_what_the_agent_before_had_accepted() {
-    let mut intake = Intake::new(vec![saved("p", "uid-prod", PolicyStanding::Written)]);
+    let mut intake = Intake::new(vec![saved("p", Some("uid-prod"), PolicyStanding::Written)]);
     let mut refused = policy("p");
     refused["spec"]["mood"] = json!("calm");
     list_all(&mut intake, &[(Kind::Namespace, namespace("prod", false)), (Kind::NetworkPolicy, refused)]);
