@@ -237,9 +237,13 @@ impl Cluster {
         Ok(command)
     }
 
-    /// A process of a pod, by the pod's UID; by it, its namespaces are found. None while the pod has none.
+    /// A process in a pod's own network, by the pod's UID. None while the pod has none: what the runtime starts is in the
+    /// pod's control group before it is in its namespaces.
     pub fn pod_process(&self, node: &str, uid: &str) -> Result<Option<u32>> {
-        Ok(node::pod_processes(node, uid)?.first().copied())
+        let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let nodes = network(Keeper::pid(Path::new(STATE), node)?);
+        let is_inside = |pid: &u32| network(*pid).is_some_and(|of| Some(of) != nodes);
+        Ok(node::pod_processes(node, uid)?.into_iter().find(is_inside))
     }
 
     /// The process of a pod that runs a program of this name.

@@ -67,12 +67,12 @@ impl Control {
                 }
             }
         }
-        tracing::info!(
-            generation = self.parts.dataplane.generation(),
-            policies = self.compiler.policies().count(),
-            changed = delta.len(),
-            "enforced"
-        );
+        let (generation, policies) = (self.parts.dataplane.generation(), self.compiler.policies().count());
+        if delta.is_empty() && !first {
+            tracing::debug!(generation, policies, "nothing to change in the kernel");
+        } else {
+            tracing::info!(generation, policies, changed = delta.len(), "enforced");
+        }
     }
 
     /// Performs a plan. If that fails, the kernel keeps what it had, or has all of the new policy; the rest is caught up with.

@@ -21,9 +21,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A pod's, most likely: the node's end of a veth whose other end is elsewhere.
+    /// A pod's, most likely: the node's end of a veth whose other end is elsewhere, and no way out of the node.
     pub(super) fn is_pods(&self) -> bool {
-        self.kind == "veth" && self.far
+        self.kind == "veth" && self.far && !self.default_route
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
