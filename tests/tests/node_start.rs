@@ -166,7 +166,6 @@ fn what_takes_polder_off_a_node_leaves_nothing_behind() {
 }
 
 #[test]
-#[ignore = "what it stages is not all found yet"]
 fn preflight_names_who_else_is_at_the_packets() {
     let name = "preflight_names_who_else_is_at_the_packets";
     if !root_or_skip(name) || !tool_or_skip("nft", name) {
