@@ -89,6 +89,13 @@ impl Client {
         let failed =
             |doing, error| Error::Connection { path: path.to_owned(), doing, error: LineError::Io(error) };
         let stream = UnixStream::connect(path).map_err(|error| failed("connecting", error))?;
+        Self::over(stream, path)
+    }
+
+    /// Exchanges versions over a connection that is there; the path only names it.
+    pub fn over(stream: UnixStream, path: &Path) -> Result<Self, Error> {
+        let failed =
+            |doing, error| Error::Connection { path: path.to_owned(), doing, error: LineError::Io(error) };
         let timeouts =
             stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         timeouts.map_err(|error| failed("setting timeouts", error))?;

@@ -222,6 +222,23 @@ impl Cluster {
         Path::new(STATE).join("kubeconfig")
     }
 
+    /// Programs that are made for this cluster, such as plugins of kubectl.
+    pub fn programs(&self) -> PathBuf {
+        Path::new(STATE).join("bin")
+    }
+
+    /// Adds one, or replaces it.
+    pub fn add_program(&self, name: &str, file: &Path) -> Result<()> {
+        let folder = self.programs();
+        let place = folder.join(name);
+        let half = folder.join(format!(".{name}"));
+        // Another may be running from there.
+        let made = fs::create_dir_all(&folder)
+            .and_then(|()| fs::copy(file, &half))
+            .and_then(|_| fs::rename(&half, &place));
+        made.with_context(|| format!("{} cannot be copied to {}", file.display(), place.display()))
+    }
+
     /// An administrator's client.
     pub async fn client(&self) -> Result<kube::Client> {
         Ok(kube::Client::try_from(kubeconfig::config(&self.kubeconfig()).await?)?)

@@ -14,7 +14,7 @@ use crate::clean::clean;
 
 /// How the API server is reached.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[group(id = "cluster")]
+#[group(id = "cluster", multiple = true)]
 pub(crate) struct Args {
     /// How to reach the API server; else $KUBECONFIG, ~/.kube/config, or as a pod is told
     #[arg(long, value_name = "FILE")]
@@ -33,7 +33,8 @@ pub(crate) struct Cluster {
 impl Args {
     /// Connects; nothing is asked yet.
     pub(crate) fn connect(&self) -> anyhow::Result<Cluster> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // One that goes on while nobody waits: what is carried to and from agents is.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let client = runtime.block_on(async {
             let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
             let config = match &self.kubeconfig {

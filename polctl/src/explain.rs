@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! FROM, TO -> party (names) -> units (pods x pods x families) -> group (equal answers) -> text, JSON; exit code
-//! -f: files                                                         +- live, without -f: the agent's documents
-//!                                                                      in place of files, and the kernel's verdict
+//! -f: files                                                         +- live, without -f: agents' documents in
+//!                                                                      place of files, and their kernels' verdicts
 //!                                                                      beside each answer
 //! ```
 
@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+use crate::agent;
 use crate::input::Input;
 use crate::party;
 use crate::print;
@@ -47,13 +48,13 @@ pub(crate) struct Args {
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// A directory (read recursively), a file, or `-` for standard input; may be repeated. Without it, the agent of this
-    /// node is asked for what is in force
-    #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with = "socket")]
+    /// A directory (read recursively), a file, or `-` for standard input; may be repeated. Without it, agents are
+    /// asked for what is in force: that of this node, or with --kubeconfig, --context or as a plugin of kubectl those of
+    /// the pods' nodes
+    #[arg(short = 'f', long = "filename", value_name = "PATH", conflicts_with_all = ["agent", "cluster"])]
     filename: Vec<PathBuf>,
-    /// The socket of the agent on this node
-    #[arg(long, value_name = "PATH", default_value = agent_api::SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    agent: agent::Args,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,7 +69,8 @@ const LONG_HELP: &str = "\
 Names are looked for as pod, workload, service and node, in this order; TYPE is kubectl's (pod, deploy, sts, ds, rs, \
 job, cronjob, svc, node). A workload stands for all its pods. A service stands for its backends: policy is judged \
 there, never at the address of the service. Without -f, the manifests are those that the agent on this node has in
-force, and its kernel is asked for its own verdict: `kernel: agrees` or `kernel: DIFFERS`.
+force, and its kernel is asked for its own verdict: `kernel: agrees` or `kernel: DIFFERS`. `kubectl polder explain`
+asks the agents of the nodes of both ends, from anywhere.
 
 Examples:
   polctl explain shop/frontend shop/cart --port http -f deploy/
@@ -77,6 +79,7 @@ Examples:
   polctl explain shop/cart 1.1.1.1 --port 53/udp -o json -f deploy/
   polctl explain shop/cart shop/db --protocol icmp -f deploy/
   polctl explain shop/frontend shop/cart --port http
+  kubectl polder explain shop/frontend shop/cart --port http
 
 Exit codes:
   0  allowed; without --port: something is

@@ -7,7 +7,6 @@
 mod line;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use agent_api::flow::FlowVerdict;
@@ -131,33 +130,32 @@ fn request(args: &Args, now: Timestamp) -> anyhow::Result<Flows> {
 
 pub(crate) fn run(args: &Args) -> crate::Answer {
     let request = Request::Flows(request(args, Timestamp::now())?);
-    let socket = &args.agent.socket;
-    let mut client = agent::connect(socket)?;
+    let (mut client, place) = args.agent.connect()?;
     if args.follow {
         end_at_interrupt()?;
     }
     let mut out = Out { stdout: anstream::stdout(), output: args.output, written: 0 };
     let mut open = out.begin()?;
-    for reply in client.request(&request).map_err(|error| agent::failure(socket, &error))? {
+    for reply in client.request(&request).map_err(|error| agent::failure(&place, &error))? {
         if !open {
             return Ok(ExitCode::SUCCESS);
         }
         open = match reply {
             Ok(reply) => out.reply(&reply)?,
-            Err(error) if args.follow => return Err(gone(socket, &error.to_string())),
-            Err(error) => return Err(agent::failure(socket, &error)),
+            Err(error) if args.follow => return Err(gone(&place, &error.to_string())),
+            Err(error) => return Err(agent::failure(&place, &error)),
         };
     }
     out.end()?;
     if args.follow {
-        return Err(gone(socket, "it has ended"));
+        return Err(gone(&place, "it has ended"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn gone(socket: &Path, why: &str) -> anyhow::Error {
-    let path = socket.display().to_string();
-    anyhow::anyhow!("the agent at {} is gone ({}); flows after this are not seen", clean(&path), clean(why))
+fn gone(place: &agent::Place, why: &str) -> anyhow::Error {
+    let said = format!("the agent at {place} is gone ({why}); flows after this are not seen");
+    anyhow::anyhow!("{}", clean(&said))
 }
 
 /// Ctrl-C is how following ends, and no failure.

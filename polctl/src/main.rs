@@ -3,13 +3,14 @@
 //! ```text
 //! -f DIR -> manifests -> Input { compiler, problems } -> one file per verb -> text, table, JSON; exit code
 //! API server -> what the agents of all nodes wrote down
-//! --socket -> agent -> its status, flows, documents (to manifests, as files), verdicts of its kernel ---^
+//! --socket, --node -> agent -> its status, flows, documents (to manifests, as files), verdicts of its kernel ---^
 //! ```
 //!
-//! Nothing here decides about packets: every verb asks `policy_compiler`, or the agent of this node.
+//! Nothing here decides about packets: every verb asks `policy_compiler`, or an agent.
 #![forbid(unsafe_code)]
 
 mod agent;
+mod agents;
 mod check;
 mod clean;
 mod cluster;
@@ -21,6 +22,7 @@ mod input;
 mod party;
 mod preflight;
 mod print;
+mod relay;
 mod status;
 mod test;
 mod verify;
@@ -52,6 +54,8 @@ enum Verb {
     Verify(verify::Args),
     Preflight(preflight::Args),
     Wait(wait::Args),
+    #[command(hide = true)]
+    Relay(relay::Args),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -63,7 +67,7 @@ enum Verb {
 pub(crate) type Answer = anyhow::Result<ExitCode>;
 
 /// Whether kubectl found this program as `kubectl-polder` and calls it as its plugin.
-fn as_kubectl_plugin() -> bool {
+pub(crate) fn as_kubectl_plugin() -> bool {
     let name = std::env::args_os().next().map(PathBuf::from);
     name.and_then(|path| path.file_stem().map(|stem| stem == "kubectl-polder")).unwrap_or(false)
 }
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(&args),
         Verb::Preflight(args) => preflight::run(&args),
         Verb::Wait(args) => wait::run(&args),
+        Verb::Relay(args) => relay::run(&args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "polctl", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

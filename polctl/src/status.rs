@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use agent_api::status::{EndpointState, Status};
 
 use crate::clean::clean_json;
-use crate::{agent, cluster, print, yaml};
+use crate::{agent, print, yaml};
 
 /// How the agent of this node is, and which pods it protects
 #[derive(Debug, clap::Args)]
@@ -20,8 +20,6 @@ use crate::{agent, cluster, print, yaml};
 pub(crate) struct Args {
     #[command(flatten)]
     agent: agent::Args,
-    #[command(flatten)]
-    cluster: cluster::Args,
 
     /// All nodes of the cluster, as their agents wrote it down in its API server
     #[arg(long, conflicts_with = "agent")]
@@ -50,6 +48,7 @@ Examples:
   polctl status -o wide                          and hooks, maps, counters
   polctl status -o json | jq '.endpoints[] | select(.state != \"enforced\")'
   polctl status --all-nodes                      every node of the cluster, from anywhere
+  polctl status --node n1 -o wide                one of them, from anywhere
   until polctl status > /dev/null; do sleep 1; done
 
 Exit codes:
@@ -61,8 +60,8 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
     if args.all_nodes {
         return nodes::run(args);
     }
-    let socket = &args.agent.socket;
-    let status = agent::connect(socket)?.status().map_err(|error| agent::failure(socket, &error))?;
+    let (mut client, place) = args.agent.connect()?;
+    let status = client.status().map_err(|error| agent::failure(&place, &error))?;
     print::stdout(&match args.output {
         Output::Table => text::text(&status, false),
         Output::Wide => text::text(&status, true),

@@ -51,6 +51,7 @@ Examples:
   polctl verify                      compare
   polctl verify --resync             put right what differs, then compare
   polctl verify -o json | jq '.disagreements'
+  polctl verify --node n1            another node's, from anywhere
 
 Exit codes:
   0  the kernel agrees with the policies
@@ -66,9 +67,8 @@ struct Record<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> crate::Answer {
-    let socket = &args.agent.socket;
-    let mut client = agent::connect(socket)?;
-    let verification = ask(&mut client, args.resync).map_err(|error| agent::failure(socket, &error))?;
+    let (mut client, place) = args.agent.connect()?;
+    let verification = ask(&mut client, args.resync).map_err(|error| agent::failure(&place, &error))?;
     let record = Record { agrees: verification.agrees(), verification: &verification };
     print::stdout(&match args.output {
         Output::Table => text::text(&verification),

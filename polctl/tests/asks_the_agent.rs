@@ -226,7 +226,7 @@ fn explain_says_whether_the_kernel_agrees() {
     assert_eq!(asked.len(), 9, "three times seen, before it is believed: {asked:?}");
     let (_, json, _) = agent.run(&["explain", "shop/a", "shop/b", "--port", "80", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["answers"][0]["kernel"]["agrees"], false);
+    assert_eq!(json["answers"][0]["kernels"][0]["agrees"], false);
 }
 
 #[test]

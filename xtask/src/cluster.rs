@@ -36,7 +36,7 @@ enum Verb {
     Down,
     /// Print the path of the administrator's kubeconfig
     Kubeconfig,
-    /// Run a program with KUBECONFIG set and kubectl and helm in PATH; ends with its exit code
+    /// Run a program with KUBECONFIG set and kubectl, kubectl-polder and helm in PATH; ends with its exit code
     Run {
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -160,6 +160,9 @@ fn up(root: &Path, wanted: &Up) -> Result<()> {
     println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("  cargo xtask cluster run -- kubectl get pods --all-namespaces");
     println!("  cargo xtask cluster exec n1 -- ip address");
+    if !wanted.without_polder {
+        println!("  cargo xtask cluster run -- kubectl polder status --all-nodes");
+    }
     println!("  cargo xtask cluster down");
     Ok(())
 }
@@ -176,8 +179,8 @@ fn keeper(role: &Role) -> Result<Command> {
 
 fn run_with(cluster: &Cluster, words: &[String]) -> Result<ExitCode> {
     let folders = [KUBECTL, programs::HELM].map(Program::place);
-    let mut path: Vec<_> =
-        folders.into_iter().flatten().filter_map(|file| Some(file.parent()?.to_owned())).collect();
+    let mut path = vec![cluster.programs()];
+    path.extend(folders.into_iter().flatten().filter_map(|file| Some(file.parent()?.to_owned())));
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let path = env::join_paths(path).context("a folder of PATH has a colon in its name")?;
     // Looked up here, as the command's own PATH is not what the system looks in.

@@ -39,9 +39,9 @@ pub(crate) struct Answer {
     /// Without: every protocol and port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ports: Option<Vec<PortGroup>>,
-    /// What the kernel of this node says of the pairs, if an agent was asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) kernel: Option<Kernel>,
+    /// What the kernels say of the pairs, a node each, if agents were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) kernels: Vec<Kernel>,
     /// The pairs, as they were judged.
     #[serde(skip)]
     pub(super) units: Vec<Unit>,
@@ -50,7 +50,7 @@ pub(crate) struct Answer {
 impl Answers {
     /// Whether a kernel was asked and does otherwise.
     pub(super) fn kernel_differs(&self) -> bool {
-        self.answers.iter().filter_map(|answer| answer.kernel.as_ref()).any(Kernel::differs)
+        self.answers.iter().flat_map(|answer| &answer.kernels).any(Kernel::differs)
     }
 }
 
@@ -117,7 +117,7 @@ fn explained(compiler: &Compiler, members: Vec<Unit>, http: Option<&HttpRequest>
         families: families.collect(),
         explanation,
         ports,
-        kernel: None,
+        kernels: Vec::new(),
         units: members,
     })
 }

@@ -77,11 +77,21 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// What can be asked of the agent's kernel.
-    pub(super) fn of(compiler: &Compiler, status: &Status, answers: &Answers) -> Self {
-        let local = status.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_deref()).collect();
-        let mut asking =
-            Asking { compiler, local, node: &status.node, questions: Vec::new(), notes: BTreeMap::new() };
+    /// What can be asked of the agent's kernel. `elsewhere`: pods that other agents are asked about.
+    pub(super) fn of(
+        compiler: &Compiler,
+        status: &Status,
+        elsewhere: &BTreeSet<&str>,
+        answers: &Answers,
+    ) -> Self {
+        let mut asking = Asking {
+            compiler,
+            local: local(status).collect(),
+            elsewhere,
+            node: &status.node,
+            questions: Vec::new(),
+            notes: BTreeMap::new(),
+        };
         let mut kernels = Vec::new();
         for (index, answer) in answers.answers.iter().enumerate() {
             for unit in &answer.units {
@@ -111,9 +121,14 @@ impl Questions {
     /// Writes what came of it beside the answers.
     pub(super) fn beside(self, answers: &mut Answers) {
         for (answer, kernel) in answers.answers.iter_mut().zip(self.kernels) {
-            answer.kernel = Some(kernel);
+            answer.kernels.push(kernel);
         }
     }
+}
+
+/// The pods of an agent's node.
+pub(super) fn local(status: &Status) -> impl Iterator<Item = &str> {
+    status.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_deref())
 }
 
 /// `egress of shop/a, shop/b not asked: not on node n1`
@@ -129,6 +144,7 @@ struct Asking<'a> {
     compiler: &'a Compiler,
     /// The pods of the agent's node.
     local: BTreeSet<&'a str>,
+    elsewhere: &'a BTreeSet<&'a str>,
     node: &'a str,
     questions: Vec<(usize, Question, Said)>,
     /// Why something is not asked, and of whom that is so.
@@ -148,6 +164,10 @@ impl Asking<'_> {
             for (pod, direction, decision) in judged {
                 let side = format!("{} of {pod}", direction_name(direction));
                 let peer = if direction == Direction::Egress { &unit.to } else { &unit.from };
+                let name = pod.to_string();
+                if !self.local.contains(&*name) && self.elsewhere.contains(&*name) {
+                    continue;
+                }
                 if let Some(why) = self.why_not(&pod, peer) {
                     self.note(&why, Some(side));
                 } else if self.questions.len() >= MOST {
@@ -239,33 +259,43 @@ impl Kernel {
         }
     }
 
+    /// Whether nothing was asked of it, and for no reason.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asked == 0 && self.notes.is_empty()
+    }
+
     /// Whether it does otherwise than the policies say.
     pub(super) fn differs(&self) -> bool {
         self.agrees == Some(false)
     }
 
-    /// `kernel: agrees (generation 12)`
-    pub(super) fn text(&self) -> String {
+    /// `kernel: agrees (generation 12)`; of one among several: `kernel of node n1: agrees (generation 12)`
+    pub(super) fn text(&self, several: bool) -> String {
+        let kernel =
+            if several { format!("kernel of node {}", clean(&self.node)) } else { "kernel".to_owned() };
         let generation = self.generation.unwrap_or_default();
         let mut out = String::new();
         match self.agrees {
             None => {
                 let why =
                     if self.notes.is_empty() { "nothing to ask".to_owned() } else { self.notes.join("; ") };
-                return format!("{}\n", format!("kernel: not asked: {}", clean(&why)).dimmed());
+                return format!("{}\n", format!("{kernel}: not asked: {}", clean(&why)).dimmed());
             }
             Some(true) => {
                 // Both sides of a pair are what everybody expects.
                 let many =
                     if self.asked > 2 { format!("; {} judgements", self.asked) } else { String::new() };
-                put(&mut out, format_args!("kernel: {} (generation {generation}{many})\n", "agrees".green()));
+                put(
+                    &mut out,
+                    format_args!("{kernel}: {} (generation {generation}{many})\n", "agrees".green()),
+                );
             }
             Some(false) => {
                 for Difference { question, wanted, found } in self.differences.iter().take(SHOWN) {
                     put(
                         &mut out,
                         format_args!(
-                            "kernel: {}: {}: the policies say {} ({}), the kernel says {} ({}) (generation {generation})\n",
+                            "{kernel}: {}: {}: the policies say {} ({}), the kernel says {} ({}) (generation {generation})\n",
                             "DIFFERS".red().bold(),
                             verify::question(question),
                             wanted.verdict,

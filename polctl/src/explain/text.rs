@@ -34,9 +34,14 @@ pub(crate) fn text(answers: &Answers) -> String {
         if let Some(groups) = &answer.ports {
             ports(&mut out, groups);
         }
-        if let Some(kernel) = &answer.kernel {
+        let asked: Vec<_> = answer.kernels.iter().filter(|kernel| !kernel.is_empty()).collect();
+        // One of which nothing could be asked says so, if it is the only one.
+        let shown = if asked.is_empty() { answer.kernels.iter().take(1).collect() } else { asked };
+        if !shown.is_empty() {
             out.push('\n');
-            out.push_str(&kernel.text());
+        }
+        for kernel in shown {
+            out.push_str(&kernel.text(answer.kernels.len() > 1));
         }
     }
     out

@@ -12,7 +12,7 @@ use crate::connectivity::table::wide as columns;
 use crate::{print, yaml};
 
 pub(super) fn run(args: &Args) -> crate::Answer {
-    let cluster = args.cluster.connect()?;
+    let cluster = args.agent.cluster.connect()?;
     let nodes = cluster.runtime.block_on(cluster::nodes(&cluster.client))?;
     let text = match args.output {
         Output::Table | Output::Wide => text(&nodes, args.output == Output::Wide),

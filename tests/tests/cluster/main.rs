@@ -12,6 +12,7 @@ mod guarded;
 mod traffic;
 
 mod agent_away;
+mod plugin;
 mod policies;
 mod server_away;
 mod turnover;

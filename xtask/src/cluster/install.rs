@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use kubelab::cluster::Cluster;
 use kubelab::programs::HELM;
 
-use crate::{image, process};
+use crate::{image, process, static_build};
 
 /// The chart, from the root.
 const CHART: &str = "deploy/helm/polder";
@@ -20,6 +20,9 @@ const PATIENCE: &str = "180s";
 pub(super) fn run(root: &Path, cluster: &Cluster) -> Result<()> {
     let archive = image::build(root, None, None)?;
     cluster.import_image(&archive)?;
+    let polctl = static_build::folder(root)?.join("polctl");
+    cluster.add_program("polctl", &polctl)?;
+    cluster.add_program("kubectl-polder", &polctl)?;
     // The tag does not change with the programs; this does, so that pods are replaced.
     let sum = process::capture(Command::new("sha256sum").arg(&archive))?;
     let sum = sum.split_whitespace().next().context("sha256sum printed nothing")?.to_owned();

@@ -61,7 +61,8 @@ fn asked(local: &[&str], from: &str, to: &str, asked: &Asked) -> (Vec<String>, V
     let to = party::find(input.compiler.cluster(), to, "shop").unwrap();
     let units = units::units(&mut input, from, to, asked).unwrap();
     let answers = group::answer(&input.compiler, units, None, false);
-    let Questions { questions, kernels } = Questions::of(&input.compiler, &status(local), &answers);
+    let Questions { questions, kernels } =
+        Questions::of(&input.compiler, &status(local), &BTreeSet::new(), &answers);
     let questions = questions.iter().map(|(index, question, wanted)| {
         format!("{index}: {}: {} {}", verify::question(question), wanted.verdict, wanted.reason)
     });
@@ -143,7 +144,7 @@ fn without_a_port_every_range_that_rules_tell_apart_is_asked() {
 #[test]
 fn a_difference_is_said_with_both_verdicts_and_the_generation() {
     let mut kernel = Kernel { node: "n1".to_owned(), ..Kernel::default() };
-    let plain = |kernel: &Kernel| anstream::adapter::strip_str(&kernel.text()).to_string();
+    let plain = |kernel: &Kernel| anstream::adapter::strip_str(&kernel.text(false)).to_string();
     assert_eq!(plain(&kernel), "kernel: not asked: nothing to ask\n");
     let pod = PodKey::new("shop", "v");
     let asked =
