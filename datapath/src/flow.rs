@@ -228,6 +228,14 @@ impl Flow {
         self
     }
 
+    /// This flow with nothing judged. Who began it stays, and what was seen of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unjudged(mut self) -> Self {
+        self.ends = [End { interface: 0, judged: 0 }; 2];
+        self
+    }
+
     /// Whether an end was judged at this interface under this generation.
     #[inline(always)]
     pub const fn is_judged(&self, side: Side, interface: u32, generation: Generation) -> bool {
@@ -384,6 +392,17 @@ mod tests {
         assert_eq!(half.noted(Side::High, 6, tcp::FIN, 7, &settings).lifetime, 1000);
         assert_eq!(answered.noted(Side::High, 6, tcp::RST, 7, &settings).lifetime, 1000);
         assert_eq!(Flow::begun_by(Side::Low).noted(Side::Low, 17, 0, 0, &settings).lifetime, 3000);
+    }
+
+    #[test]
+    fn what_is_unjudged_still_says_who_began() {
+        let end = End { interface: 7, judged: 3 };
+        let flow =
+            Flow::begun_by(Side::High).owned_by(5).judged(Side::Low, end, 2).judged(Side::High, end, 4);
+        let after = flow.unjudged();
+        assert!(!after.is_judged(Side::Low, 7, 3) && !after.is_judged(Side::High, 7, 3));
+        assert_eq!((after.began(), after.owner), (Side::High, 5));
+        assert_eq!([Side::Low, Side::High].map(|side| after.index(side)), [2, 4]);
     }
 
     #[test]

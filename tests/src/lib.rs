@@ -5,7 +5,7 @@
 //!                                             history(most) -> (World, Vec<Change>), apply(&Change, &mut World)
 //! ```
 //!
-//! Beside them, [`node`]: agents on the nodes of a laboratory.
+//! Beside them, [`node`]: agents on the nodes of a laboratory; [`deploy`]: what users install.
 //!
 //! Small but nasty: alphabets so tiny that names, labels, addresses and ports collide all the time. Nothing here
 //! filters or depends on an earlier draw, so that every failing case shrinks piece by piece.
@@ -14,6 +14,7 @@
 pub mod changes;
 pub mod cidrs;
 pub mod cluster_policies;
+pub mod deploy;
 pub mod facts;
 pub mod node;
 pub mod packets;

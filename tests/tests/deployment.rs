@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use clap::Parser as _;
@@ -11,22 +10,12 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-/// The objects of a file of `deploy/manifests`.
-fn objects(file: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests").join(file);
-    let bytes = fs::read(&path).unwrap();
-    let documents = manifests::document::read(file, &bytes);
-    documents
-        .into_iter()
-        .map(|document| document.unwrap().to_value())
-        .filter(|value| !value.is_null())
-        .collect()
-}
+use tests::deploy::objects;
 
 /// The only object of a kind and name; fails on fields that the kind does not have.
 fn only<T: DeserializeOwned>(file: &str, kind: &str, name: &str) -> T {
     let mut found: Vec<Value> = objects(file)
+        .unwrap()
         .into_iter()
         .filter(|object| object["kind"] == kind && object["metadata"]["name"] == name)
         .collect();
@@ -155,11 +144,12 @@ fn the_agent_may_read_what_policies_speak_about_and_write_its_own_state() {
     assert_eq!(
         rules,
         [
-            "/pods,namespaces,nodes,services: get,list,watch",
-            "discovery.k8s.io/endpointslices: get,list,watch",
-            "networking.k8s.io/networkpolicies: get,list,watch",
+            "/pods,namespaces,nodes,services: list,watch",
+            "/namespaces: get",
+            "discovery.k8s.io/endpointslices: list,watch",
+            "networking.k8s.io/networkpolicies: list,watch",
             "policy.networking.k8s.io/clusternetworkpolicies,adminnetworkpolicies,baselineadminnetworkpolicies: \
-             get,list,watch",
+             list,watch",
             "polder.dev/poldernodes: create,patch",
             "polder.dev/poldernodes/status: patch",
             "events.k8s.io/events: create",
@@ -196,7 +186,7 @@ fn what_takes_polder_off_a_node_asks_no_api_server_and_ends_with_nothing_to_do()
 #[test]
 fn the_namespace_lets_such_pods_in_where_pod_security_is_in_force() {
     let namespaces: Vec<Value> =
-        objects("polder.yaml").into_iter().filter(|object| object["kind"] == "Namespace").collect();
+        objects("polder.yaml").unwrap().into_iter().filter(|object| object["kind"] == "Namespace").collect();
     assert_eq!(namespaces.len(), 1);
     assert_eq!(namespaces[0]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
 }

@@ -1,4 +1,4 @@
-//! Flows are removed here and nowhere else: when they are over, and when an interface of theirs is gone.
+//! Flows are removed here and nowhere else: when they are over, and when an interface of theirs is gone or another pod's.
 
 use std::fmt::Debug;
 
@@ -31,10 +31,39 @@ pub(super) fn expire(maps: &Maps, now: u32) -> Result<Walk, MapError> {
 
 /// Removes flows that name one of these numbers of ours.
 pub(super) fn of_indexes(maps: &Maps, indexes: &[u16]) -> Result<Walk, MapError> {
-    remove(maps, |flow| {
-        let named = [flow.owner, flow.index(Side::Low), flow.index(Side::High)];
-        named.iter().any(|index| *index != 0 && indexes.contains(index))
-    })
+    remove(maps, |flow| names(flow, indexes))
+}
+
+/// An interface becomes another pod's. What the pod before was asked, is nothing that the new one was asked, and goes. What
+/// the pod before asked stays, with nothing judged: an answer to it that is still under way would else begin a flow, and
+/// what the new pod sends would be taken for answers to that.
+pub(super) fn pass_on(maps: &Maps, index: u16) -> Result<(), MapError> {
+    let began = |flow: &Flow| flow.index(flow.began()) == index;
+    remove(maps, |flow| names(flow, &[index]) && !began(flow))?;
+    forget(&maps.flows4, &began)?;
+    forget(&maps.flows6, &began)
+}
+
+/// Whether a flow names one of these numbers of ours.
+fn names(flow: &Flow, indexes: &[u16]) -> bool {
+    let named = [flow.owner, flow.index(Side::Low), flow.index(Side::High)];
+    named.iter().any(|index| *index != 0 && indexes.contains(index))
+}
+
+fn forget<A: Family + Debug>(
+    flows: &Map<FlowKey<A>, Flow>,
+    which: &impl Fn(&Flow) -> bool,
+) -> Result<(), MapError>
+where
+    FlowKey<A>: Plain,
+{
+    let mut found = Vec::new();
+    flows.each(|key, flow| {
+        if which(&flow) {
+            found.push((key, flow.unjudged()));
+        }
+    })?;
+    found.iter().try_for_each(|(key, flow)| flows.set(key, flow))
 }
 
 fn remove(maps: &Maps, is_to_go: impl Fn(&Flow) -> bool) -> Result<Walk, MapError> {

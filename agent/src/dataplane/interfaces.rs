@@ -12,6 +12,7 @@ use datapath::interface::Interface;
 use datapath::mark::Mark;
 
 use super::error::{Capacity, Error, MapError};
+use super::flows;
 use super::grace::Grace;
 use super::maps::Maps;
 
@@ -131,6 +132,7 @@ impl Interfaces {
             grace.wait()?;
             self.rows.remove(&port.interface);
             forget_addresses(maps, before)?;
+            flows::pass_on(maps, before.index)?;
         }
         self.show(maps, row)?;
         Ok(())

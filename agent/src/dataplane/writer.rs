@@ -117,7 +117,6 @@ impl Writer {
             }
             _ => {
                 self.unbind_interface(port.interface);
-                self.clear_flows_of(port.interface)?;
                 let endpoint = self.endpoints.get(pod).copied().unwrap_or(Halves::settled(Endpoint::HOLD));
                 self.interfaces.place(&self.maps, &self.grace, port, endpoint)?;
                 self.bound.insert(pod.clone(), port.interface);
@@ -136,17 +135,8 @@ impl Writer {
             return Ok(false);
         }
         self.unbind_interface(number);
-        self.clear_flows_of(number)?;
         self.interfaces.place(&self.maps, &self.grace, &port, held)?;
         Ok(true)
-    }
-
-    /// An interface becomes another pod's: flows of the one before are not the new one's.
-    fn clear_flows_of(&self, number: u32) -> Result<(), MapError> {
-        match self.interfaces.get(number) {
-            Some(row) => flows::of_indexes(&self.maps, &[row.index]).map(|_| ()),
-            None => Ok(()),
-        }
     }
 
     fn unbind_interface(&mut self, number: u32) {

@@ -1,7 +1,7 @@
 //! An agent on a node of a laboratory that follows an API server by a relay.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Agent {
     node: Node,
     folder: PathBuf,
-    kubeconfig: PathBuf,
+    /// Who it is to the server.
+    pub kubeconfig: PathBuf,
     process: Option<Child>,
     pub relay: Relay,
 }
@@ -78,6 +79,11 @@ impl Agent {
             process.wait()?;
         }
         Ok(())
+    }
+
+    /// The folder of all its files.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where it keeps what it knows.

@@ -80,7 +80,11 @@ impl Cluster {
         let (group, version) =
             object["apiVersion"].as_str().and_then(|it| it.split_once('/')).unwrap_or(("", "v1"));
         let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap_or_default());
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind));
+        let kind = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        };
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let parameters = PatchParams::apply("test").force();
         self.runtime

@@ -15,7 +15,7 @@ use super::only_from;
 use super::packets::Scene;
 
 /// Installs the kind, as it is in `deploy`.
-fn install(cluster: &Cluster) {
+pub(crate) fn install(cluster: &Cluster) {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/poldernodes.polder.dev.yaml"));
     let definition: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(definition["spec"], serde_json::to_value(PolderNode::crd()).unwrap()["spec"]);
@@ -23,7 +23,7 @@ fn install(cluster: &Cluster) {
 }
 
 /// What `polctl` says: its exit code and its answer.
-fn polctl(cluster: &Cluster, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn polctl(cluster: &Cluster, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(program("polctl", "polctl").unwrap());
     command.args(arguments).arg("--kubeconfig").arg(cluster.server.kubeconfig()).env("NO_COLOR", "1");
     let output = command.output().unwrap();

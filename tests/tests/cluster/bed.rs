@@ -169,11 +169,16 @@ impl Bed {
         within("a datagram that is allowed", PATIENCE, async || sink.first(port, now)).await;
     }
 
-    /// The pod of Polder's `DaemonSet` on a node.
-    pub(crate) async fn agent(&self, node: &str) -> Pod {
+    /// The pods of Polder's `DaemonSet` on a node: none or two for a moment while one is replaced.
+    async fn agents(&self, node: &str) -> Vec<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), POLDER);
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
-        pods.list(&on_node).await.unwrap().items.pop().unwrap_or_else(|| unreachable!("no agent on {node}"))
+        pods.list(&on_node).await.unwrap().items
+    }
+
+    /// The pod of Polder's `DaemonSet` on a node.
+    pub(crate) async fn agent(&self, node: &str) -> Pod {
+        within(&format!("an agent on {node}"), PATIENCE, async || self.agents(node).await.pop()).await
     }
 
     /// Replaces the agent of a node: the kubelet waits the longer the more often a container of a pod has ended.
@@ -181,9 +186,8 @@ impl Bed {
         let (pods, old) = (Api::<Pod>::namespaced(self.client.clone(), POLDER), self.agent(node).await);
         pods.delete(&old.name_any(), &DeleteParams::default()).await.unwrap();
         within("another agent ready", PATIENCE, async || {
-            let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
-            let items = pods.list(&on_node).await.unwrap().items;
-            items.iter().any(|pod| pod.uid() != old.uid() && is_ready(pod)).then_some(())
+            let agents = self.agents(node).await;
+            agents.iter().any(|pod| pod.uid() != old.uid() && is_ready(pod)).then_some(())
         })
         .await;
     }
@@ -192,7 +196,9 @@ impl Bed {
     pub(crate) async fn polder_ready(&self) {
         for (node, _) in self.cluster.nodes() {
             within(&format!("the agent of {node} ready"), PATIENCE, async || {
-                is_ready(&self.agent(&node).await).then_some(())
+                let agents = self.agents(&node).await;
+                let stays = |pod: &Pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
+                (agents.len() == 1 && agents.iter().all(stays)).then_some(())
             })
             .await;
         }

@@ -12,6 +12,7 @@ mod guarded;
 mod traffic;
 
 mod agent_away;
+mod installation;
 mod plugin;
 mod policies;
 mod server_away;

@@ -203,12 +203,26 @@ fn f5_an_address_that_another_pod_gets_brings_nothing_along() {
             let denied = Metronome::start(&sandbox, &scene.victim, Family::V4, DNS).unwrap();
             let mut begun = Instant::now();
             let successor = sandbox.attach().unwrap();
+            let link = scene.link(&successor, &scene.victim);
             if !early {
+                // As long as nobody says otherwise, it is who had its address before.
+                scene.polder.enforces(&[&format!("shop/a{}", round - 1)]).unwrap();
+                let asks = SocketAddr::new(udp.ip(), 50_123);
+                let question = [link.carry(&raw::udp(asks, dns, b"F5"))];
+                assert_eq!(scene.arrivals(&successor, Method::Plain, b"F5", &question).unwrap(), 1, "{name}");
                 scene.polder.apply("facts.yaml", &with(&heir, "b")).unwrap();
                 begun = Instant::now();
+                // A server's late answer is no question, to which what comes next would be an answer.
+                let back = scene.link(&scene.victim, &successor);
+                let mut server = Wire::open(&scene.victim, Method::Plain).unwrap();
+                server.send(&back.carry(&raw::udp(dns, asks, b"late"))).unwrap();
+                pause(20);
+                let leak = scene
+                    .leak(&successor, Method::Plain, b"F5", &question, &["ingress rule_denies"])
+                    .unwrap();
+                assert_eq!(leak, None, "{name} {round}: after a late answer");
             }
             scene.polder.enforces(&[&format!("shop/{heir}")]).unwrap();
-            let link = scene.link(&successor, &scene.victim);
             let go_on = [
                 link.carry(&raw::udp(udp, dns, b"F5")),
                 link.carry(&raw::tcp(tcp, web, raw::ACK, b"F5")),
