@@ -25,8 +25,7 @@ use std::process::ExitCode;
 use datapath::mark::Mark;
 use serde::Serialize;
 
-use crate::clean::clean_json;
-use crate::{print, yaml};
+use crate::print::{self, Output};
 use finding::{Finding, Level};
 
 /// Look at this node before Polder is installed: kernel, BPF, interfaces, CNI, and who else is at its packets
@@ -63,16 +62,6 @@ pub(crate) struct Args {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// See docs/reference/preflight.md
-    Json,
-    /// The same
-    Yaml,
-}
-
 const LONG_HELP: &str = "\
 Run it as root in the node's own network namespace; the chart does so before the agent starts.
 
@@ -96,11 +85,7 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     let ok = worst == Level::Ok || (worst == Level::Warn && !args.strict);
     let record = Record { ok, findings: &findings };
-    print::stdout(&match args.output {
-        Output::Table => text::text(&findings),
-        Output::Json => format!("{}\n", clean_json(&serde_json::to_string_pretty(&record)?)),
-        Output::Yaml => yaml::document(&record)?,
-    })?;
+    args.output.put(|| text::text(&findings), &record)?;
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

@@ -14,8 +14,8 @@ use agent_api::verification::Verification;
 use serde::Serialize;
 pub(crate) use text::{question, verdict};
 
-use crate::clean::clean_json;
-use crate::{agent, print, yaml};
+use crate::agent;
+use crate::print::Output;
 
 /// Compare what is in the kernel of this node with what the policies say
 ///
@@ -34,16 +34,6 @@ pub(crate) struct Args {
     /// How to say it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// See docs/reference/verify.md
-    Json,
-    /// The same
-    Yaml,
 }
 
 const LONG_HELP: &str = "\
@@ -70,11 +60,7 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
     let (mut client, place) = args.agent.connect()?;
     let verification = ask(&mut client, args.resync).map_err(|error| agent::failure(&place, &error))?;
     let record = Record { agrees: verification.agrees(), verification: &verification };
-    print::stdout(&match args.output {
-        Output::Table => text::text(&verification),
-        Output::Json => format!("{}\n", clean_json(&serde_json::to_string_pretty(&record)?)),
-        Output::Yaml => yaml::document(&record)?,
-    })?;
+    args.output.put(|| text::text(&verification), &record)?;
     Ok(if record.agrees { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

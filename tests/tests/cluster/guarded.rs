@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
 use tokio::time::sleep;
 
-use crate::bed::{Bed, Running};
+use crate::bed::{Bed, Running, only_friends};
 use crate::traffic::{Echo, Kept, Metronome, Sink};
 
 const SINK: u16 = 5353;
@@ -36,11 +35,7 @@ impl Guarded {
         let (sink, echo) = (server.inside.sink(SINK), server.inside.echo(ECHO));
         let sender = other.inside.metronome(server.at(SINK));
         bed.heard(&sink, sender.port).await;
-        let only_friends = json!({
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-        });
-        bed.policy("friends", &only_friends).await;
+        bed.policy("friends", &only_friends()).await;
         sleep(SETTLED).await;
         let streams = friend.inside.keep(server.at(ECHO), 4);
         Self { server, friend, other, sink, _echo: echo, sender, streams, began: Instant::now() }

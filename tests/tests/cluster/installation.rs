@@ -8,7 +8,7 @@ use kubelab::programs::HELM;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::bed::{Bed, PATIENCE, POLDER, within};
+use crate::bed::{Bed, PATIENCE, POLDER, only_friends, within};
 
 /// What Polder puts on a node, but for programs at interfaces.
 const LEFT: [&str; 4] = [
@@ -23,11 +23,7 @@ async fn pods_wait_for_their_policy_behind_the_plugin_and_uninstalling_leaves_no
     let Some(bed) = Bed::new("installation").await else { return };
     let [server, other] = bed.run([("server", "server", "n1"), ("other", "other", "n2")]).await;
     let _echo = server.inside.echo(7000);
-    let only_friends = json!({
-        "podSelector": {"matchLabels": {"app": "server"}},
-        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-    });
-    bed.policy("friends", &only_friends).await;
+    bed.policy("friends", &only_friends()).await;
     sleep(Duration::from_secs(2)).await;
     assert!(!other.inside.connects(server.at(7000)));
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, PATIENCE, within};
+use crate::bed::{Bed, PATIENCE, only_friends, within};
 
 #[tokio::test]
 async fn kubectl_polder_explains_pods_of_two_nodes_with_both_kernels() {
@@ -17,14 +17,7 @@ async fn kubectl_polder_explains_pods_of_two_nodes_with_both_kernels() {
         &json!({"podSelector": {"matchLabels": {"app": "friend"}}, "policyTypes": ["Egress"], "egress": [{}]}),
     )
     .await;
-    bed.policy(
-        "friends",
-        &json!({
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-        }),
-    )
-    .await;
+    bed.policy("friends", &only_friends()).await;
     let explain = |from: &str| {
         let (from, to) = (format!("{}/{from}", bed.namespace), format!("{}/server", bed.namespace));
         bed.plugin(&["explain", &from, &to, "--port", "7000", "-o", "json"])

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::bed::{Bed, PATIENCE, is_ready, restarts, within};
+use crate::bed::{Bed, PATIENCE, is_ready, only_friends, restarts, within};
 
 /// From the API server's answer to nothing more arriving. The aim for the agent is 50 ms; tests run on busy machines.
 const IN_FORCE: Duration = Duration::from_secs(2);
@@ -60,13 +60,9 @@ async fn labels_and_policies_change_under_load_and_nothing_else_is_touched() {
             ("late", "other", "n2"),
         ])
         .await;
-    let friends = json!({
-        "podSelector": {"matchLabels": {"app": "server"}},
-        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-    });
     let (sink, _echo) = (server.inside.sink(5353), server.inside.echo(7000));
     let stranger = late.inside.metronome(server.at(5353));
-    bed.policy("friends", &friends).await;
+    bed.policy("friends", &only_friends()).await;
     let closed = Instant::now();
     let streams = kept.inside.keep(server.at(7000), 4);
     sleep(IN_FORCE).await;

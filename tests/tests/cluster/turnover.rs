@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::bed::{Bed, PATIENCE, within};
+use crate::bed::{Bed, PATIENCE, only_friends, within};
 use crate::traffic::Inside;
 
 /// Where the plugin `host-local` keeps which address it gave last.
@@ -17,14 +17,7 @@ const LAST_ADDRESS: &str = "/var/lib/cni/networks/kubelab/last_reserved_ip.0";
 async fn a_pod_that_gets_the_address_of_another_gets_nothing_of_its_rights() {
     let Some(bed) = Bed::new("address_reuse").await else { return };
     let [server] = bed.run([("server", "server", "n2")]).await;
-    bed.policy(
-        "friends",
-        &json!({
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-        }),
-    )
-    .await;
+    bed.policy("friends", &only_friends()).await;
     let sink = server.inside.sink(5353);
     let (mut reused, mut leaked, mut used): (u32, usize, Vec<Ipv4Addr>) = (0, 0, Vec::new());
     for round in 0..6 {
