@@ -16,5 +16,5 @@ mod scene;
 mod scratch;
 
 pub use expected::{End, Expected, denied_at};
-pub use polder::{Polder, counted_since, object, program};
+pub use polder::{Polder, agent, counted_since, object, program};
 pub use scene::Scene;

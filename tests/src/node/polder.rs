@@ -354,7 +354,7 @@ fn root() -> &'static Path {
 }
 
 /// The agent's binary: said by `POLDER_AGENT`, or beside this test's own.
-fn agent() -> Result<PathBuf> {
+pub fn agent() -> Result<PathBuf> {
     env::var_os("POLDER_AGENT").map_or_else(|| program("polder-agent", "agent"), |path| Ok(path.into()))
 }
 

@@ -12,7 +12,7 @@ use agent_api::status::Status;
 use anyhow::{Context, Result, bail};
 use netlab::{Host, Node};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use tests::node::{object, program};
+use tests::node::{agent, object};
 
 use super::cluster::Cluster;
 use super::relay::Relay;
@@ -51,7 +51,7 @@ impl Agent {
     pub(crate) fn start(&mut self) -> Result<()> {
         self.kill9()?;
         let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
-        let mut command = Command::new(program("polder-agent", "agent")?);
+        let mut command = Command::new(agent()?);
         command
             .args(["--node", self.node.name(), "--metrics", "127.0.0.1:9469"])
             .arg("--kubeconfig")

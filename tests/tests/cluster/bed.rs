@@ -2,6 +2,7 @@
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use kubelab::cluster::Cluster;
+use kubelab::programs::HELM;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
@@ -190,6 +192,16 @@ impl Bed {
             agents.iter().any(|pod| pod.uid() != old.uid() && is_ready(pod)).then_some(())
         })
         .await;
+    }
+
+    /// Runs helm on Polder's namespace; `CHART` is the chart of this repository.
+    pub(crate) fn helm(&self, arguments: &[&str]) {
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/polder");
+        let mut helm = Command::new(HELM.find().unwrap());
+        helm.args(arguments.iter().map(|word| if *word == "CHART" { chart } else { word }));
+        helm.args(["--namespace", POLDER, "--timeout", "120s"]).env("KUBECONFIG", self.cluster.kubeconfig());
+        let output = helm.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Waits until every node's agent is ready.

@@ -1,10 +1,8 @@
 //! The chart's other states: pods that wait for their policy, and a node from which everything is taken off again.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use kubelab::programs::HELM;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -67,16 +65,6 @@ async fn pods_wait_for_their_policy_behind_the_plugin_and_uninstalling_leaves_no
 }
 
 impl Bed {
-    /// Runs helm on Polder's namespace; `CHART` is the chart of this repository.
-    fn helm(&self, arguments: &[&str]) {
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/polder");
-        let mut helm = Command::new(HELM.find().unwrap());
-        helm.args(arguments.iter().map(|word| if *word == "CHART" { chart } else { word }));
-        helm.args(["--namespace", POLDER, "--timeout", "120s"]).env("KUBECONFIG", self.cluster.kubeconfig());
-        let output = helm.output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
     fn is_there(&self, node: &str, path: &str) -> bool {
         self.cluster.exec(node, "test").unwrap().args(["-e", path]).status().unwrap().success()
     }

@@ -17,3 +17,4 @@ mod plugin;
 mod policies;
 mod server_away;
 mod turnover;
+mod upgrade;
