@@ -32,6 +32,10 @@ pub(super) fn run(root: &Path, cluster: &Cluster) -> Result<()> {
     helm.arg("--set-string").arg(format!("podAnnotations.archive={sum}"));
     helm.env("KUBECONFIG", cluster.kubeconfig());
     let installed = process::capture(&mut helm).with_context(|| state(cluster))?;
+    // Helm is content while as many are unavailable as the update strategy lets be.
+    let rollout = ["rollout", "status", "daemonset/polder", "--namespace", NAME];
+    let rollout = [&rollout[..], &["--request-timeout=0", "--timeout", PATIENCE]].concat();
+    cluster.kubectl(&rollout).with_context(|| state(cluster))?;
     println!("{}", installed.lines().take(6).collect::<Vec<_>>().join("\n"));
     Ok(())
 }
