@@ -34,13 +34,13 @@ async fn pods_wait_for_their_policy_behind_the_plugin_and_uninstalling_leaves_no
     }
     bed.polder_ready().await;
     for name in ["friend-0", "friend-1", "friend-2"] {
-        // What its very first process says to the server arrives: no connection of a pod that runs is refused or late.
+        // On the server's own node, what its very first process says arrives. (Another node hears of it from the API server.)
         let call = json!({"command": ["/bin/bash", "-c", format!(
             "exec 3<>/dev/tcp/{}/7000 && echo x >&3 && read -t 1 -u 3 word && exec sleep 600", server.address
         )]});
-        bed.create_with(name, "friend", "n2", call).await;
+        bed.create_with(name, "friend", "n1", call).await;
         let friend = bed.running(name).await;
-        assert!(friend.inside.connects(server.at(7000)), "{name}");
+        assert!(friend.inside.connects(server.at(7000)), "{name}: {}", bed.explained(name, "server"));
         assert_eq!(bed.restarts_of(name).await, 0, "{name} could not reach the server when it started");
     }
     assert!(!other.inside.connects(server.at(7000)));

@@ -55,6 +55,12 @@ async fn kubectl_polder_explains_pods_of_two_nodes_with_both_kernels() {
 }
 
 impl Bed {
+    /// What the agents say of a connection between two pods, for who reads that a case failed.
+    pub(crate) fn explained(&self, from: &str, to: &str) -> Value {
+        let (from, to) = (format!("{}/{from}", self.namespace), format!("{}/{to}", self.namespace));
+        self.plugin(&["explain", &from, &to, "--port", "7000", "-o", "json"]).1
+    }
+
     /// `kubectl polder`, as who brought the cluster up has it: its exit code and its JSON.
     fn plugin(&self, arguments: &[&str]) -> (Option<i32>, Value) {
         let mut command = Command::new(self.cluster.programs().join("kubectl-polder"));
