@@ -12,6 +12,7 @@ pub mod control;
 pub mod dataplane;
 pub mod endpoint;
 pub mod kubernetes;
+pub mod memory;
 pub mod metrics;
 pub mod options;
 pub mod source;

@@ -51,6 +51,7 @@ use crate::endpoint::monitor::Handle;
 use crate::endpoint::role::{Classifier, Role};
 use crate::endpoint::snapshot::Snapshot;
 use crate::kubernetes::status::Report;
+use crate::memory;
 use crate::metrics::{Health, Metrics};
 use crate::source::Update;
 
@@ -62,6 +63,8 @@ const HOOKS_EVERY: Duration = Duration::from_secs(1);
 const MAPS_EVERY: Duration = Duration::from_secs(30);
 /// How often flows that are over are removed, and counters read.
 const FLOWS_EVERY: Duration = Duration::from_secs(5);
+/// How often free memory is given back.
+const MEMORY_EVERY: Duration = Duration::from_secs(10);
 /// How long to wait after a failure before the kernel is written to again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How many events are read at a time.
@@ -172,6 +175,7 @@ impl Control {
         let mut events = self.parts.dataplane.events()?;
         let mut snapshots = self.parts.monitor.subscribe();
         let [mut hooks, mut maps, mut flows] = [HOOKS_EVERY, MAPS_EVERY, FLOWS_EVERY].map(interval);
+        let mut tidy = interval(MEMORY_EVERY);
         let mut beat = interval(Duration::from_millis(250));
         let deadline = Instant::now() + self.parts.first_world;
         let mut heard = Vec::with_capacity(EVENTS);
@@ -199,6 +203,7 @@ impl Control {
                 _ = hooks.tick() => self.look_at_hooks(),
                 _ = maps.tick() => self.compare(),
                 _ = flows.tick() => self.expire(),
+                _ = tidy.tick() => memory::give_back(),
                 now = beat.tick() => {
                     self.parts.health.beat();
                     if !self.armed && now >= deadline {

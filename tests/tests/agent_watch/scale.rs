@@ -121,7 +121,7 @@ fn scale() {
         let start = begun.elapsed();
         let pid = scene.agent.pid();
         let start_cpu = cpu(pid);
-        std::thread::sleep(Duration::from_secs(8));
+        std::thread::sleep(Duration::from_secs(12));
         let (resident, peak) = (memory(pid, "VmRSS"), memory(pid, "VmHWM"));
         let bytes = metric(&scene.node, "polder_api_received_bytes_total");
 
