@@ -1,7 +1,7 @@
 //! What the agent may do with the account that the manifests give it: enough, and no more.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview};
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tests::deploy::objects;
 
 use super::cluster::Cluster;
+use super::only_from;
 use super::packets::Scene;
 use super::waiting::{install, polctl};
-use super::{connects, only_from};
 
 /// How long a change may take on a machine that does much else.
 const SOON: Duration = Duration::from_secs(10);
@@ -59,16 +59,13 @@ fn the_account_of_the_manifests_may_do_what_the_agent_does_and_nothing_else() {
     scene.agent.start().unwrap();
     scene.is_enforced(3);
     scene.cluster.policy("victim", &only_from("v", "b")).unwrap();
+    scene.friend_connects(false, SOON);
     scene.attacker_connects(true, SOON);
-    assert!(!connects(&scene.friend, &scene.victim));
     let (code, said) =
         polctl(&scene.cluster, &["wait", "--for=enforced", "victim", "-n", "shop", "--timeout", "20s"]);
     assert_eq!(code, 0, "{said}");
     scene.cluster.delete_policy("victim").unwrap();
-    let deleted = Instant::now();
-    while !connects(&scene.friend, &scene.victim) {
-        assert!(deleted.elapsed() < SOON, "the friend is still kept out\n{}", scene.agent.log());
-    }
+    scene.friend_connects(true, SOON);
     assert!(!scene.agent.log().contains("orbidden"), "{}", scene.agent.log());
 
     // No more.
