@@ -17,7 +17,7 @@ use agent::kubernetes::status::Report;
 use agent::metrics::{self, Health, Metrics};
 use agent::options::Options;
 use agent::source::Update;
-use agent::{kubernetes, standalone};
+use agent::{kubernetes, memory, standalone};
 use anyhow::{Context, Result};
 use clap::Parser;
 use policy_compiler::compiler::Scope;
@@ -38,6 +38,7 @@ const DISK_AFTER: Duration = Duration::from_secs(5);
 const FLOWS: usize = 4096;
 
 fn main() -> ExitCode {
+    memory::keep_little();
     let options = Options::parse();
     let filter = EnvFilter::try_from_env("POLDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours =
@@ -175,7 +176,7 @@ async fn source(
     let parts = kubernetes::Parts {
         options: kubernetes::Options {
             kubeconfig: options.kubeconfig.clone(),
-            node,
+            node: node.clone(),
             store: Some(store.clone()),
             patience: kubernetes::Patience::default(),
             disk_after: DISK_AFTER,
@@ -185,6 +186,7 @@ async fn source(
         metrics: Arc::clone(metrics),
         reports: Some(reported),
     };
+    let saver = Saver::new(store, &node).context("starting the thread that saves what is known")?;
     kubernetes::spawn(parts).await?;
     // Where something is enforced already, new pods are to be closed at once; where nothing is, pods that run are not to be
     // cut off for as long as the lists may take.
@@ -193,7 +195,7 @@ async fn source(
     Ok(Source {
         updates: updated,
         first_world,
-        saver: Some(Saver::new(store)),
+        saver: Some(saver),
         reports: Some(reports),
         reading: None,
     })

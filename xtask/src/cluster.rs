@@ -61,18 +61,25 @@ enum Verb {
 /// What cluster to bring up.
 #[derive(clap::Args)]
 struct Up {
-    /// How many nodes, at most 9
-    #[arg(long, default_value_t = 2)]
-    nodes: u8,
-    /// How pods are connected
-    #[arg(long, value_enum, default_value_t = Cni::Bridge)]
-    cni: Cni,
-    /// How service addresses work
-    #[arg(long, value_enum, default_value_t = Proxy::Iptables)]
-    proxy: Proxy,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Leave Polder out
     #[arg(long)]
     without_polder: bool,
+}
+
+/// Nodes and how they are connected.
+#[derive(Clone, Copy, PartialEq, Eq, clap::Args)]
+pub(crate) struct Wanted {
+    /// How many nodes, at most 9
+    #[arg(long, default_value_t = Self::default().nodes)]
+    nodes: u8,
+    /// How pods are connected
+    #[arg(long, value_enum, default_value_t = Self::default().cni)]
+    cni: Cni,
+    /// How service addresses work
+    #[arg(long, value_enum, default_value_t = Self::default().proxy)]
+    proxy: Proxy,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -93,7 +100,13 @@ enum Proxy {
     Nftables,
 }
 
-impl Up {
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { nodes: 2, cni: Cni::Bridge, proxy: Proxy::Iptables }
+    }
+}
+
+impl Wanted {
     fn shape(&self) -> Shape {
         let network = match self.cni {
             Cni::Bridge => PodNetwork::Bridge,
@@ -137,9 +150,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Two nodes with Polder, as tests want them.
-pub(crate) fn up_for_tests(root: &Path) -> Result<()> {
-    up(root, &Up { nodes: 2, cni: Cni::Bridge, proxy: Proxy::Iptables, without_polder: false })
+/// A cluster with Polder.
+pub(crate) fn up_with_polder(root: &Path, wanted: Wanted) -> Result<()> {
+    up(root, &Up { wanted, without_polder: false })
 }
 
 /// Takes everything away.
@@ -147,20 +160,20 @@ pub(crate) fn down() -> Result<()> {
     Cluster::down()
 }
 
-fn up(root: &Path, wanted: &Up) -> Result<()> {
+fn up(root: &Path, Up { wanted, without_polder }: &Up) -> Result<()> {
     ensure!(process::is_root(), "a cluster needs root: it is made of namespaces");
     build_cluster(matches!(wanted.cni, Cni::Flannel | Cni::FlannelHostGw))?;
     let started = std::time::Instant::now();
     let cluster = Cluster::up(wanted.shape(), &keeper)?;
     println!("cluster: {} nodes are ready after {:.0} s", wanted.nodes, started.elapsed().as_secs_f64());
-    if !wanted.without_polder {
+    if !without_polder {
         install::run(root, &cluster)?;
         println!("polder: ready on every node after {:.0} s", started.elapsed().as_secs_f64());
     }
     println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("  cargo xtask cluster run -- kubectl get pods --all-namespaces");
     println!("  cargo xtask cluster exec n1 -- ip address");
-    if !wanted.without_polder {
+    if !without_polder {
         println!("  cargo xtask cluster run -- kubectl polder status --all-nodes");
     }
     println!("  cargo xtask cluster down");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::kernel_matrix::{self, Said};
 use crate::{bpf, cluster, demo, manifests, process, setup, tidy};
@@ -24,6 +24,8 @@ pub(crate) struct Options {
     /// Leave the cluster up
     #[arg(long, requires = "cluster")]
     keep: bool,
+    #[command(flatten)]
+    shape: cluster::Wanted,
 }
 
 /// Cases of each property test in a long run.
@@ -48,6 +50,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if options.cluster {
         return on_cluster(root, options);
     }
+    ensure!(options.shape == cluster::Wanted::default(), "--nodes, --cni and --proxy are for --cluster");
     let mut object: Option<PathBuf> = None;
     let mut steps = Vec::new();
     steps.push(timed("setup", || match setup::run(root) {
@@ -88,7 +91,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 /// The tests on real nodes.
 fn on_cluster(root: &Path, options: &Options) -> Result<()> {
     let mut steps = Vec::new();
-    steps.push(timed("cluster up", || cluster::up_for_tests(root).map(|()| Outcome::Passed)));
+    steps.push(timed("cluster up", || cluster::up_with_polder(root, options.shape).map(|()| Outcome::Passed)));
     if matches!(steps[0].outcome, Outcome::Passed) {
         steps.push(timed("cluster test", || {
             let mut command = process::cargo(root);

@@ -111,8 +111,6 @@ pub struct Control {
     started: Timestamp,
     /// What the sources told.
     world: world::World,
-    /// When something changed that is not saved yet.
-    changed_at: Option<Instant>,
     /// What is wrong with the last reading, or noteworthy about it.
     remarks: Vec<Problem>,
     snapshot: Arc<Snapshot>,
@@ -148,7 +146,6 @@ impl Control {
             compiler,
             started: Timestamp::now(),
             world: world::World::default(),
-            changed_at: None,
             remarks: Vec::new(),
             snapshot,
             roles: BTreeMap::new(),
@@ -214,7 +211,7 @@ impl Control {
                         self.catch_up();
                         self.note_enforced();
                     }
-                    self.save(now);
+                    self.save();
                     self.tell_how_it_stands();
                 }
             }

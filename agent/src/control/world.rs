@@ -11,9 +11,9 @@ use manifests::kind::Kind;
 use policy_compiler::compiler::{Compiler, Event};
 use policy_compiler::facts::{Cluster, Namespace};
 use policy_compiler::object::{ObjectRef, PodKey};
-use tokio::time::Instant;
 
 use super::Control;
+use super::saving::Touched;
 use crate::api::Pieces;
 use crate::kubernetes::status::{self, Report};
 use crate::source::{Followed, Names, PolicyText, Refusal, Standing};
@@ -135,8 +135,9 @@ impl Control {
             self.world.changes += 1;
         }
         if first || !news.events.is_empty() {
+            let touched: BTreeSet<Touched> = news.events.iter().map(Touched::by).collect();
             self.enforce(news.events, Vec::new(), first);
-            self.changed_at = Some(Instant::now());
+            self.save_changes(&touched);
             let compiler = &self.compiler;
             if self.world.texts.len() > compiler.policies().count() {
                 self.world.texts.retain(|object, _| compiler.policy(object).is_some());

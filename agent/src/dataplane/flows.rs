@@ -38,10 +38,14 @@ pub(super) fn of_indexes(maps: &Maps, indexes: &[u16]) -> Result<Walk, MapError>
 /// the pod before asked stays, with nothing judged: an answer to it that is still under way would else begin a flow, and
 /// what the new pod sends would be taken for answers to that.
 pub(super) fn pass_on(maps: &Maps, index: u16) -> Result<(), MapError> {
-    let began = |flow: &Flow| flow.index(flow.began()) == index;
-    remove(maps, |flow| names(flow, &[index]) && !began(flow))?;
-    forget(&maps.flows4, &began)?;
-    forget(&maps.flows6, &began)
+    let becomes = |flow: &Flow| match flow.index(flow.began()) == index {
+        true => Becomes::Unjudged,
+        false if names(flow, &[index]) => Becomes::Nothing,
+        false => Becomes::WhatItIs,
+    };
+    change(&maps.flows4, &maps.shares, &becomes)?;
+    change(&maps.flows6, &maps.shares, &becomes)?;
+    Ok(())
 }
 
 /// Whether a flow names one of these numbers of ours.
@@ -50,51 +54,51 @@ fn names(flow: &Flow, indexes: &[u16]) -> bool {
     named.iter().any(|index| *index != 0 && indexes.contains(index))
 }
 
-fn forget<A: Family + Debug>(
-    flows: &Map<FlowKey<A>, Flow>,
-    which: &impl Fn(&Flow) -> bool,
-) -> Result<(), MapError>
-where
-    FlowKey<A>: Plain,
-{
-    let mut found = Vec::new();
-    flows.each(|key, flow| {
-        if which(&flow) {
-            found.push((key, flow.unjudged()));
-        }
-    })?;
-    found.iter().try_for_each(|(key, flow)| flows.set(key, flow))
+/// What becomes of a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Becomes {
+    WhatItIs,
+    Unjudged,
+    Nothing,
 }
 
 fn remove(maps: &Maps, is_to_go: impl Fn(&Flow) -> bool) -> Result<Walk, MapError> {
-    let (flows4, removed4) = remove_from(&maps.flows4, &maps.shares, &is_to_go)?;
-    let (flows6, removed6) = remove_from(&maps.flows6, &maps.shares, &is_to_go)?;
+    let becomes = |flow: &Flow| if is_to_go(flow) { Becomes::Nothing } else { Becomes::WhatItIs };
+    let (flows4, removed4) = change(&maps.flows4, &maps.shares, &becomes)?;
+    let (flows6, removed6) = change(&maps.flows6, &maps.shares, &becomes)?;
     Ok(Walk { flows4, flows6, removed4, removed6 })
 }
 
-fn remove_from<A: Family + Debug>(
+/// Walks once; gives how many flows there were, and how many were removed.
+fn change<A: Family + Debug>(
     flows: &Map<FlowKey<A>, Flow>,
     shares: &Shares,
-    is_to_go: &impl Fn(&Flow) -> bool,
+    becomes: &impl Fn(&Flow) -> Becomes,
 ) -> Result<(usize, usize), MapError>
 where
     FlowKey<A>: Plain,
 {
-    let (mut seen, mut going) = (0, Vec::new());
+    let (mut seen, mut changing) = (0, Vec::new());
     flows.each(|key, flow| {
         seen += 1;
-        if is_to_go(&flow) {
-            going.push(key);
+        if becomes(&flow) != Becomes::WhatItIs {
+            changing.push(key);
         }
     })?;
     let mut removed = 0;
-    for key in going {
-        // A packet may have come since: the entry is looked at again right before it goes. One that comes between this
-        // look and the removal finds no flow, and is judged as the first of one.
-        let Some(flow) = flows.get(&key)?.filter(is_to_go) else { continue };
-        if flows.remove(&key)? {
-            shares.release(flow.owner);
-            removed += 1;
+    for key in changing {
+        // A packet may have come since: the entry is looked at again right before. One that comes between this look and
+        // the removal finds no flow, and is judged as the first of one.
+        let Some(flow) = flows.get(&key)? else { continue };
+        match becomes(&flow) {
+            Becomes::WhatItIs => {}
+            Becomes::Unjudged => flows.set(&key, &flow.unjudged())?,
+            Becomes::Nothing => {
+                if flows.remove(&key)? {
+                    shares.release(flow.owner);
+                    removed += 1;
+                }
+            }
         }
     }
     Ok((seen, removed))

@@ -36,6 +36,8 @@ pub struct PodInterface {
 pub(super) struct Interfaces {
     rows: BTreeMap<u32, Interface>,
     indexes: Indexes,
+    /// Those that let nothing pass from their beginning: no flow names them.
+    unused: BTreeSet<u32>,
 }
 
 /// Our numbers of interfaces: given in turn, so that one that became free is not given anew at once.
@@ -85,7 +87,8 @@ impl Interfaces {
             }
         })?;
         let last = taken.iter().chain(&left).copied().max().unwrap_or(0);
-        Ok((Self { rows, indexes: Indexes { taken, last, ..Indexes::default() } }, left))
+        let indexes = Indexes { taken, last, ..Indexes::default() };
+        Ok((Self { rows, indexes, unused: BTreeSet::new() }, left))
     }
 
     /// Keeps the numbers that interfaces have in another set of maps.
@@ -126,15 +129,21 @@ impl Interfaces {
             was_untracked: 0,
             ..identity(port)
         };
+        let unused = before.is_none() || self.unused.remove(&port.interface);
         if let Some(before) = &before {
             hide(maps, before)?;
             // Whoever read the row before is done with it.
             grace.wait()?;
             self.rows.remove(&port.interface);
             forget_addresses(maps, before)?;
-            flows::pass_on(maps, before.index)?;
+            if !unused {
+                flows::pass_on(maps, before.index)?;
+            }
         }
         self.show(maps, row)?;
+        if unused && endpoint == Halves::settled(Endpoint::HOLD) {
+            self.unused.insert(port.interface);
+        }
         Ok(())
     }
 
@@ -183,6 +192,7 @@ impl Interfaces {
         tracked_now: Option<u32>,
     ) -> Result<(), MapError> {
         let Some(row) = self.rows.get_mut(&number) else { return Ok(()) };
+        self.unused.remove(&number);
         if let Some(now) = tracked_now {
             row.tracked_since = now;
             // Two writes: nobody may see that it says something before it does.
@@ -206,6 +216,7 @@ impl Interfaces {
         maps.shares.clear(index);
         maps.numbers.set(&u32::from(index), &0)?;
         self.rows.remove(&number);
+        self.unused.remove(&number);
         self.indexes.taken.remove(&index);
         Ok(())
     }

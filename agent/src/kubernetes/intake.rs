@@ -372,7 +372,7 @@ fn policy_kind(object: &ObjectRef) -> Option<Kind> {
 }
 
 /// The order in which a batch means what it says.
-fn rank(event: &Event) -> u8 {
+pub(super) fn rank(event: &Event) -> u8 {
     match event {
         Event::Namespace(_) => 0,
         Event::NamespaceGone(_) => 1,

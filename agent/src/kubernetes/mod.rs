@@ -147,15 +147,23 @@ struct Source {
 
 impl Source {
     fn new(client: Client, parts: Parts, received: Received) -> Self {
-        let mut standing = Standing::default();
         let read = parts.options.store.as_ref().map_or(Ok(None), |store| store.read(&parts.options.node));
-        let saved = read.unwrap_or_else(|error| {
-            let why = format!("{error:#}; it is not used");
+        let lost = |saved: &Saved| {
+            let lost = saved.lost;
+            (lost > 0).then(|| format!("its last {lost} bytes are damaged or cut off, and not used"))
+        };
+        let (saved, why) = match read {
+            Ok(saved) => {
+                let why = saved.as_ref().and_then(lost);
+                (saved, why)
+            }
+            Err(error) => (None, Some(format!("{error:#}; it is not used"))),
+        };
+        if let Some(why) = &why {
             tracing::error!(why, "what was saved of the cluster");
             parts.metrics.snapshot_failures.inc();
-            standing.disk = Some(why);
-            None
-        });
+        }
+        let standing = Standing { disk: why, ..Standing::default() };
         let policies = saved.as_ref().map(|saved| saved.policies.clone()).unwrap_or_default();
         let (heard, hearing) = mpsc::channel(HEARD);
         Self {

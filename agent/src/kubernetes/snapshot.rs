@@ -1,58 +1,75 @@
 //! What is known of the cluster, on disk: for an agent that starts while the API server cannot be reached.
 //!
 //! ```text
-//! header: version, node, time
+//! header: version, node
 //! {"fact": manifest}                                          one a line
 //! {"policy": manifest, "namespaceUid": .., "standing": ..}    one a line: every policy in force
-//! {"lines": .., "digest": ..}                                 of all before
+//! {"lines": .., "written": time, "digest": ..}                              of all before
+//!
+//! {"fact": ..}, {"policy": ..}, {"gone": ..}                  what changed since, as it happens: the last word counts
+//! {"lines": .., "written": time, "digest": ..}                              of all before
+//! ...
 //! ```
 //!
 //! Written beside and renamed, for root only, and never read unless length and digest are right: half a cluster would open
-//! or close what the whole does not. Policies that are in force although they were deleted (their namespace is on its way
-//! out) are among them: the API server does not have them any more.
+//! or close what the whole does not. A change that is cut off at the end is as if it had not happened. Policies that are in
+//! force although they were deleted (their namespace is on its way out) are among them: the API server does not have them
+//! any more.
 
-use std::fs::{self, File, OpenOptions};
+mod read;
+mod write;
+
+use std::fs::{self, File};
 use std::hash::Hasher as _;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use manifests::kind::Kind;
 use manifests::live;
-use manifests::write;
-use policy_compiler::compiler::Event;
 use policy_compiler::facts::Cluster;
 use policy_compiler::object::ObjectRef;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use super::intern::Interner;
-use super::policies::lowered;
 use super::server::FOLLOWED;
 use crate::source::{Followed, PolicyText};
 
-/// What these lines mean. Another number is not read.
-const FORMAT: u32 = 1;
+pub use write::Writer;
 
-/// How long a line may be: the API server takes no objects above 1.5 MiB, and escaping makes six of one at most.
-const LINE: u64 = 16 << 20;
+/// What these lines mean. Another number is not read.
+const FORMAT: u32 = 2;
 
 /// The file's name in the state directory.
 const NAME: &str = "cluster.jsonl";
 
-/// What is written.
-#[derive(Clone, Debug)]
+/// What is written: everything, or what changed.
+#[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// The node.
-    pub node: String,
-    /// All facts.
+    /// Facts.
     pub cluster: Cluster,
-    /// All policies in force.
+    /// Policies in force.
     pub policies: Vec<SavedPolicy>,
+    /// What is not there any more.
+    pub gone: Vec<ObjectRef>,
+}
+
+impl Contents {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        let Cluster { namespaces, pods, nodes, services, endpoint_slices } = &self.cluster;
+        namespaces.is_empty()
+            && pods.is_empty()
+            && nodes.is_empty()
+            && services.is_empty()
+            && endpoint_slices.is_empty()
+            && self.policies.is_empty()
+            && self.gone.is_empty()
+    }
 }
 
 /// A policy that was in force.
@@ -103,7 +120,6 @@ impl SavedPolicy {
 struct Header {
     format: u32,
     node: String,
-    written: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,19 +131,23 @@ struct PolicyLine {
     standing: PolicyStanding,
 }
 
-#[derive(Deserialize)]
-struct FactLine {
-    fact: Box<RawValue>,
+#[derive(Serialize, Deserialize)]
+struct GoneLine {
+    gone: GoneObject,
 }
 
-#[derive(Deserialize)]
-struct OnlyKind {
+#[derive(Serialize, Deserialize)]
+struct GoneObject {
     kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    name: String,
 }
 
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
 struct Trailer {
     lines: u64,
+    written: Timestamp,
     digest: String,
 }
 
@@ -140,6 +160,8 @@ pub struct Saved {
     pub followed: Followed,
     /// The policies.
     pub policies: Vec<SavedPolicy>,
+    /// How many bytes at its end are damaged or cut off, and not among it.
+    pub lost: u64,
 }
 
 /// Where it is.
@@ -163,14 +185,6 @@ impl Store {
         self.directory.join(NAME)
     }
 
-    /// Replaces what is there, whole or not at all.
-    pub fn write(&self, contents: &Contents) -> Result<()> {
-        let path = self.path();
-        let beside = self.directory.join(format!(".{NAME}.new"));
-        let written = write_to(&beside, contents).and_then(|()| fs::rename(&beside, &path));
-        written.with_context(|| format!("writing {}", path.display()))
-    }
-
     /// Removes what is there, half-written files too.
     pub fn remove(&self) -> Result<()> {
         for path in [self.path(), self.directory.join(format!(".{NAME}.new"))] {
@@ -188,7 +202,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// It is damaged, of another format or of another node, or cannot be read.
+    /// It is damaged (what was appended to it may be), of another format or of another node, or cannot be read.
     pub fn read(&self, node: &str) -> Result<Option<Saved>> {
         let path = self.path();
         let file = match File::open(&path) {
@@ -196,147 +210,28 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("opening {}", path.display())),
         };
-        check(file).with_context(|| format!("{} is damaged", path.display()))?;
-        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-        parse(file, node).map(Some).with_context(|| format!("reading {}", path.display()))
+        read::read(file, node).map(Some).with_context(|| format!("reading {}", path.display()))
     }
 }
 
-fn write_to(path: &Path, contents: &Contents) -> io::Result<()> {
-    // A file that is left over may have other rights.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let mut lines = Lines { out: BufWriter::new(file), digest: SipHasher13::new(), count: 0 };
-    lines.put(&Header { format: FORMAT, node: contents.node.clone(), written: Timestamp::now() })?;
-    for fact in write::cluster(&contents.cluster) {
-        lines.put(&serde_json::json!({ "fact": fact }))?;
-    }
-    for saved in &contents.policies {
-        lines.put(&PolicyLine {
-            policy: RawValue::from_string(saved.json.to_string())?,
-            namespace_uid: saved.namespace_uid.as_deref().map(str::to_owned),
-            standing: saved.standing,
-        })?;
-    }
-    let trailer = lines.trailer();
-    let mut out = lines.out;
-    serde_json::to_writer(&mut out, &trailer)?;
-    out.write_all(b"\n")?;
-    let file = out.into_inner()?;
-    file.sync_all()
-}
-
-struct Lines<W> {
-    out: W,
+/// Lines so far: what a trailer says of them.
+#[derive(Clone, Debug, Default)]
+struct Lines {
     digest: SipHasher13,
     count: u64,
 }
 
-impl<W: Write> Lines<W> {
-    fn put(&mut self, value: &impl Serialize) -> io::Result<()> {
-        let mut line = serde_json::to_vec(value)?;
-        line.push(b'\n');
-        self.note(&line);
-        self.out.write_all(&line)
-    }
-}
-
-impl<W> Lines<W> {
+impl Lines {
     fn note(&mut self, line: &[u8]) {
         self.digest.write(line);
         self.count += 1;
     }
 
-    fn trailer(&self) -> Trailer {
-        Trailer { lines: self.count, digest: format!("{:032x}", self.digest.finish128().as_u128()) }
+    fn trailer(&self, written: Timestamp) -> Trailer {
+        let mut digest = self.digest;
+        digest.write(written.to_string().as_bytes());
+        Trailer { lines: self.count, written, digest: format!("{:032x}", digest.finish128().as_u128()) }
     }
-}
-
-/// The next line with its end; nothing at the end of the file.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool> {
-    line.clear();
-    io::Read::take(&mut *reader, LINE).read_until(b'\n', line)?;
-    ensure!(
-        line.is_empty() || line.last() == Some(&b'\n'),
-        "a line does not end; expected lines of at most {LINE} bytes"
-    );
-    Ok(!line.is_empty())
-}
-
-/// Whether all of it is as it was written.
-fn check(file: File) -> Result<()> {
-    let mut reader = BufReader::new(file);
-    let mut lines = Lines { out: (), digest: SipHasher13::new(), count: 0 };
-    let (mut line, mut before) = (Vec::new(), Vec::new());
-    while next_line(&mut reader, &mut line)? {
-        if !before.is_empty() {
-            lines.note(&before);
-        }
-        std::mem::swap(&mut line, &mut before);
-    }
-    let found: Trailer = serde_json::from_slice(&before).context("its last line is no trailer")?;
-    let expected = lines.trailer();
-    ensure!(found == expected, "found {found:?} at its end; expected {expected:?}");
-    Ok(())
-}
-
-fn parse(file: File, node: &str) -> Result<Saved> {
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    ensure!(next_line(&mut reader, &mut line)?, "it is empty");
-    let header: Header = serde_json::from_slice(&line).context("its first line is no header")?;
-    ensure!(header.format == FORMAT, "it has format {}; expected {FORMAT}", header.format);
-    ensure!(header.node == node, "it is of node {}; expected {node}", header.node);
-    let mut saved = Saved { written: header.written, followed: Followed::default(), policies: Vec::new() };
-    let mut interner = Interner::default();
-    while next_line(&mut reader, &mut line)? {
-        if let Ok(FactLine { fact }) = serde_json::from_slice(&line) {
-            saved.followed.events.push(fact_event(fact.get(), &mut interner)?);
-        } else if let Ok(policy) = serde_json::from_slice::<PolicyLine>(&line) {
-            saved.policies.push(saved_policy(&policy)?);
-        } else {
-            // Nothing but the trailer is left.
-            serde_json::from_slice::<Trailer>(&line).context("a line is neither a fact nor a policy")?;
-        }
-    }
-    saved.followed.whole = true;
-    for policy in &saved.policies {
-        let (lowered, json) = lowered(policy.kind, &policy.json).map_err(|problems| {
-            anyhow::anyhow!("{}", problems.first().map_or("no policy".to_owned(), ToString::to_string))
-        })?;
-        let text = PolicyText { json, namespace_uid: policy.namespace_uid.clone() };
-        saved.followed.texts.push((policy.object.clone(), text));
-        saved.followed.events.push(Event::Policy(lowered));
-        if policy.standing == PolicyStanding::Retained {
-            saved.followed.events.push(Event::PolicyGone(policy.object.clone()));
-        }
-    }
-    Ok(saved)
-}
-
-fn kind_of(json: &str) -> Result<Kind> {
-    let OnlyKind { kind } = serde_json::from_str(json).context("a manifest has no kind")?;
-    let known = FOLLOWED.iter().map(|one| one.kind).find(|known| known.name() == kind);
-    known.with_context(|| format!("a manifest is a {kind}; expected a kind that is followed"))
-}
-
-fn saved_policy(line: &PolicyLine) -> Result<SavedPolicy> {
-    let kind = kind_of(line.policy.get())?;
-    let object = live::reference(kind, &live::version(line.policy.get())?);
-    let namespace_uid = line.namespace_uid.as_deref().map(Arc::from);
-    let text = PolicyText { json: line.policy.get().into(), namespace_uid };
-    SavedPolicy::new(&object, &text, line.standing).with_context(|| format!("{object} is no policy"))
-}
-
-fn fact_event(json: &str, interner: &mut Interner) -> Result<Event> {
-    let live = live::read(kind_of(json)?, json).map_err(|problems| {
-        anyhow::anyhow!("{}", problems.first().map_or("no fact".to_owned(), ToString::to_string))
-    })?;
-    let object = live.object;
-    interner.event(live.content).with_context(|| format!("{object} is no fact"))
 }
 
 #[cfg(test)]

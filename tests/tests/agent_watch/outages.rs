@@ -70,13 +70,40 @@ fn f3_while_the_server_is_away_what_was_known_stays_in_force_even_over_a_restart
 }
 
 #[test]
+fn what_was_told_right_before_the_agent_was_killed_is_not_forgotten() {
+    let Some(mut scene) = Scene::start_or_skip("aw-killed") else { return };
+    // Everything is written seldom; what follows is not waited for.
+    is_saved(&scene, "\"victim\"");
+    for round in 0..4 {
+        let from = if round % 2 == 0 { "a" } else { "b" };
+        scene.cluster.policy("victim", &only_from("v", from)).unwrap();
+        scene.attacker_connects(from == "a", CONVERGED);
+    }
+    scene.friend_connects(true, CONVERGED);
+    scene.agent.kill9().unwrap();
+    scene.cluster.server.stop_server();
+    scene.agent.start().unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(8) {
+        assert!(!connects(&scene.attacker, &scene.victim), "what was denied last is open\n{}", scene.agent.log());
+        assert!(connects(&scene.friend, &scene.victim), "closed\n{}", scene.agent.log());
+    }
+    let status = scene.agent.until("it enforces what was saved", |status| {
+        status.reasons.iter().any(|reason| reason.contains("is enforced: not heard of yet"))
+    });
+    assert_eq!(status.unwrap().problems, Vec::<String>::new());
+    assert!(!connects(&scene.attacker, &scene.victim));
+    assert!(connects(&scene.friend, &scene.victim));
+}
+
+#[test]
 fn what_is_saved_and_damaged_is_not_used_and_what_is_pinned_stays() {
     let Some(mut scene) = Scene::start_or_skip("aw-damaged") else { return };
     is_saved(&scene, "\"victim\"");
     scene.agent.kill9().unwrap();
     let state = scene.agent.state().join("cluster.jsonl");
     let text = fs::read_to_string(&state).unwrap();
-    fs::write(&state, text.replace("\"victim\"", "\"VICTIM\"")).unwrap();
+    fs::write(&state, text.replacen("\"node\"", "\"NODE\"", 1)).unwrap();
     scene.cluster.server.stop_server();
     scene.agent.start().unwrap();
     std::thread::sleep(Duration::from_secs(7));

@@ -98,6 +98,15 @@ impl Bed {
         self.pods().create(&PostParams::default(), &pod(name, app, node, container)).await.unwrap()
     }
 
+    /// Creates a pod that does nothing, in its node's own network.
+    pub(crate) async fn create_on_host(&self, name: &str, app: &str, node: &str) -> Pod {
+        let mut pod = pod(name, app, node, json!({"args": ["pause"]}));
+        if let Some(spec) = &mut pod.spec {
+            spec.host_network = Some(true);
+        }
+        self.pods().create(&PostParams::default(), &pod).await.unwrap()
+    }
+
     /// Creates a pod in another namespace and waits for it.
     pub(crate) async fn pod_elsewhere(&self, namespace: &str, name: &str, node: &str) -> Running {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
@@ -106,6 +115,7 @@ impl Bed {
             .unwrap();
         self.running_in(&pods, name).await
     }
+
     /// Waits until a pod has an address and a process.
     pub(crate) async fn running(&self, name: &str) -> Running {
         self.running_in(&self.pods(), name).await

@@ -16,5 +16,6 @@ mod installation;
 mod plugin;
 mod policies;
 mod server_away;
+mod services;
 mod turnover;
 mod upgrade;

@@ -9,8 +9,6 @@ use crate::bed::{Bed, PATIENCE, is_ready, only_friends, restarts, within};
 
 /// From the API server's answer to nothing more arriving. The aim for the agent is 50 ms; tests run on busy machines.
 const IN_FORCE: Duration = Duration::from_secs(2);
-/// How long it is watched that nothing arrives.
-const WATCHED: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_closed_namespace_leaks_nothing_and_the_kubelet_still_reaches_its_probes() {
@@ -92,50 +90,4 @@ async fn labels_and_policies_change_under_load_and_nothing_else_is_touched() {
     assert_eq!(open, 0, "datagrams arrived long after their sender lost its label");
     assert!(opening.iter().all(Option::is_some), "a label that was given back opened nothing");
     assert_eq!(sink.count(stranger.port, closed + IN_FORCE), 0, "a stranger got through");
-}
-
-#[tokio::test]
-async fn a_service_is_judged_by_the_backend_that_is_behind_it() {
-    let Some(bed) = Bed::new("service").await else { return };
-    let [near, far, friend, other] = bed
-        .run([
-            ("near", "server", "n1"),
-            ("far", "server", "n2"),
-            ("friend", "friend", "n1"),
-            ("other", "other", "n1"),
-        ])
-        .await;
-    let _echoes = [near.inside.echo(7000), far.inside.echo(7000)];
-    let services: kube::Api<k8s_openapi::api::core::v1::Service> =
-        kube::Api::namespaced(bed.client.clone(), &bed.namespace);
-    let spec = json!({
-        "metadata": {"name": "server"},
-        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 7000}]},
-    });
-    let made = services
-        .create(&kube::api::PostParams::default(), &serde_json::from_value(spec).unwrap())
-        .await
-        .unwrap();
-    let address: std::net::IpAddr = made.spec.unwrap().cluster_ip.unwrap().parse().unwrap();
-    let service = std::net::SocketAddr::from((address, 80));
-    within("the service reachable", PATIENCE, async || other.inside.connects(service).then_some(())).await;
-    bed.policy("friends", &json!({
-        "podSelector": {"matchLabels": {"app": "server"}},
-        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": 7000}]}],
-    }))
-    .await;
-    bed.policy("outbound", &json!({
-        "podSelector": {"matchLabels": {"app": "friend"}},
-        "policyTypes": ["Egress"],
-        "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "server"}}}], "ports": [{"port": 7000}]}],
-    }))
-    .await;
-    sleep(IN_FORCE).await;
-    for round in 0..8 {
-        assert!(friend.inside.connects(service), "friend, round {round}");
-    }
-    let watched = Instant::now();
-    while watched.elapsed() < WATCHED {
-        assert!(!other.inside.connects(service), "other");
-    }
 }
