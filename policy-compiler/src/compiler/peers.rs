@@ -7,6 +7,7 @@ use std::sync::Arc;
 use datapath::abi::{Identity, Transport};
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::Compiler;
 use super::intake::Dirty;
@@ -17,6 +18,9 @@ use crate::object::PodKey;
 use crate::policy::{Network, PeerTerm, Pods};
 use crate::terms::{NamedPort, Term, TermId};
 
+/// The terms that hold of somebody, sorted; few, so that a cluster's worth of them needs no memory of their own.
+type Held = SmallVec<[TermId; 4]>;
+
 /// Peers, and the terms that hold of them.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
@@ -26,8 +30,8 @@ pub(super) struct Peers {
     /// By the prefix of the network.
     network_terms: BTreeMap<IpNet, BTreeSet<TermId>>,
     /// What holds of pods with addresses; sorted.
-    pods: FxHashMap<PodKey, Vec<TermId>>,
-    nodes: FxHashMap<Arc<str>, Vec<TermId>>,
+    pods: FxHashMap<PodKey, Held>,
+    nodes: FxHashMap<Arc<str>, Held>,
     prefixes: BTreeMap<IpNet, Prefix>,
     addresses: BTreeMap<IpAddr, Claims>,
     /// How many pods there are for which a named port stands for a number.
@@ -42,11 +46,11 @@ struct Prefix {
     identity: Identity,
 }
 
-/// Who claims an address.
+/// Who claims an address; sorted. It is one, but for moments and mistakes.
 #[derive(Debug, Default)]
 struct Claims {
-    pods: BTreeSet<PodKey>,
-    nodes: BTreeSet<Arc<str>>,
+    pods: SmallVec<[PodKey; 1]>,
+    nodes: SmallVec<[Arc<str>; 1]>,
     /// Of the exact entry; [`Identity::NONE`] if it needs none.
     identity: Identity,
 }
@@ -57,7 +61,7 @@ impl Peers {
             return;
         }
         for &address in &pod.addresses {
-            self.addresses.entry(address).or_default().pods.insert(pod.key.clone());
+            set(&mut self.addresses.entry(address).or_default().pods, &pod.key, true);
             dirty.addresses.insert(address);
         }
         for (name, number) in resolved(pod) {
@@ -76,7 +80,7 @@ impl Peers {
         }
         for address in &pod.addresses {
             if let Some(claims) = self.addresses.get_mut(address) {
-                claims.pods.remove(&pod.key);
+                set(&mut claims.pods, &pod.key, false);
             }
             dirty.addresses.insert(*address);
         }
@@ -96,7 +100,7 @@ impl Peers {
 
     pub(super) fn claim_node(&mut self, node: &Node, dirty: &mut Dirty) {
         for &address in &node.addresses {
-            self.addresses.entry(address).or_default().nodes.insert(Arc::clone(&node.name));
+            set(&mut self.addresses.entry(address).or_default().nodes, &node.name, true);
             dirty.addresses.insert(address);
         }
     }
@@ -104,7 +108,7 @@ impl Peers {
     pub(super) fn disclaim_node(&mut self, node: &Node, dirty: &mut Dirty) {
         for address in &node.addresses {
             if let Some(claims) = self.addresses.get_mut(address) {
-                claims.nodes.remove(&node.name);
+                set(&mut claims.nodes, &node.name, false);
             }
             dirty.addresses.insert(*address);
         }
@@ -194,10 +198,10 @@ fn excepts(network: &Network, prefix: &IpNet) -> bool {
 }
 
 /// Adds to or removes from a sorted list; whether it was not there, or was.
-fn toggle(list: &mut Vec<TermId>, term: TermId, add: bool) -> bool {
-    match (list.binary_search(&term), add) {
+fn set<A: smallvec::Array<Item: Ord + Clone>>(list: &mut SmallVec<A>, item: &A::Item, add: bool) -> bool {
+    match (list.binary_search(item), add) {
         (Err(index), true) => {
-            list.insert(index, term);
+            list.insert(index, item.clone());
             true
         }
         (Ok(index), false) => {
@@ -265,7 +269,7 @@ impl Compiler {
                     self.peers.node_terms.remove(&id);
                 }
                 for node in self.cluster.nodes.values().filter(|node| selector.matches(&node.labels)) {
-                    if toggle(self.peers.nodes.entry(Arc::clone(&node.name)).or_default(), id, add) {
+                    if set(self.peers.nodes.entry(Arc::clone(&node.name)).or_default(), &id, add) {
                         addresses.extend(&node.addresses);
                     }
                 }
@@ -299,7 +303,7 @@ impl Compiler {
                 && pods.pods.matches(&pod.labels)
                 && holds(&pod)
                 && !dirty.pods.contains(&pod.key)
-                && toggle(self.peers.pods.entry(pod.key.clone()).or_default(), id, add)
+                && set(self.peers.pods.entry(pod.key.clone()).or_default(), &id, add)
             {
                 addresses.extend(&pod.addresses);
             }
@@ -327,7 +331,7 @@ impl Compiler {
 
     /// Matches a pod against all terms; whether what holds of it changed.
     fn settle_pod(&mut self, key: &PodKey) -> bool {
-        let mut terms = Vec::new();
+        let mut terms = Held::new();
         if let Some(pod) = self.cluster.pods.get(key).filter(|pod| pod.owns_addresses()) {
             let namespace = self.cluster.namespace_labels(&key.namespace);
             self.peers.pod_terms.matching(&key.namespace, &namespace, &pod.labels, |&term| {
