@@ -95,16 +95,9 @@ fn on_cluster(root: &Path, options: &Options) -> Result<()> {
     if matches!(steps[0].outcome, Outcome::Passed) {
         steps.push(timed("cluster test", || {
             let mut command = process::cargo(root);
-            command.args([
-                "test",
-                "--package",
-                "tests",
-                "--test",
-                "cluster",
-                "--",
-                "--nocapture",
-                "--test-threads=1",
-            ]);
+            // The features of `cargo test` on the workspace: what that has built is not built anew.
+            command.args(["test", "--workspace", "--all-features", "--test", "cluster"]);
+            command.args(["--", "--nocapture", "--test-threads=1"]);
             process::run(command.env("POLDER_CLUSTER", "1").env("POLDER_STRICT", "1"))
                 .map(|()| Outcome::Passed)
         }));

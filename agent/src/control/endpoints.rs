@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use policy_compiler::object::PodKey;
 
+use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
+
 use super::Control;
 use crate::dataplane::{Bound, PodInterface, Role as Hooked};
 use crate::endpoint::role::Role;
@@ -65,6 +68,10 @@ impl Control {
             match self.parts.dataplane.attach(interface, hooked) {
                 Ok(()) => {
                     self.failed.remove(&interface);
+                }
+                // It went since it was seen, and the next look will say so.
+                Err(error) if if_indextoname(interface) == Err(Errno::ENXIO) => {
+                    tracing::debug!(interface, %error, "attaching programs to an interface that is gone");
                 }
                 Err(error) => {
                     let name = self.snapshot.devices.get(&interface).map_or("?", |device| &device.name);

@@ -59,8 +59,8 @@ impl Control {
         }
         if first && self.behind.is_none() {
             match self.parts.dataplane.take_over() {
-                Ok(updated) => {
-                    tracing::info!(updated, "programs that an agent before this one attached are up to date");
+                Ok(programs) => {
+                    tracing::info!(programs, "all that is attached is of this agent");
                 }
                 Err(error) => {
                     self.fall_behind(&format!("programs attached by an agent before this one: {error}"));

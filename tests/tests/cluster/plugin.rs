@@ -52,6 +52,12 @@ async fn kubectl_polder_explains_pods_of_two_nodes_with_both_kernels() {
     }
     let (code, verification) = bed.plugin(&["verify", "--node", "n1", "-o", "json"]);
     assert_eq!((code, &verification["agrees"]), (Some(0), &json!(true)), "{verification}");
+    let (code, verifications) = bed.plugin(&["verify", "--all-nodes", "-o", "json"]);
+    let nodes = verifications.as_array().cloned().unwrap_or_default();
+    let agreed: Vec<_> = nodes.iter().map(|one| (one["node"].clone(), one["agrees"].clone())).collect();
+    let expected: Vec<_> =
+        bed.cluster.nodes().into_iter().map(|(node, _)| (json!(node), json!(true))).collect();
+    assert_eq!((code, agreed), (Some(0), expected), "{verifications}");
 }
 
 impl Bed {
