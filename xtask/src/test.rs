@@ -146,7 +146,7 @@ fn summarise(steps: &[Step], strict: bool) -> Result<()> {
         };
         println!(
             "{}",
-            format!("{:<12}{word:<9}{:>7.1} s  {reason}", step.name, step.took.as_secs_f64()).trim_end()
+            format!("{:<13}{word:<9}{:>7.1} s  {reason}", step.name, step.took.as_secs_f64()).trim_end()
         );
     }
     verdict(steps, strict)

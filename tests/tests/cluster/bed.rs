@@ -127,8 +127,13 @@ impl Bed {
             let pod = pods.get(name).await.unwrap();
             let status = pod.status.clone().unwrap_or_default();
             let address = status.pod_ip.filter(|_| status.phase.as_deref() == Some("Running"))?;
-            let node = pod.spec.as_ref().unwrap().node_name.clone().unwrap();
-            Some((address, cluster.pod_process(&node, &pod.uid().unwrap()).unwrap()?))
+            let (spec, uid) = (pod.spec.as_ref().unwrap(), pod.uid().unwrap());
+            let node = spec.node_name.clone().unwrap();
+            let process = match spec.host_network {
+                Some(true) => cluster.pod_process_named(&node, &uid, "agnhost").unwrap(),
+                _ => cluster.pod_process(&node, &uid).unwrap(),
+            };
+            Some((address, process?))
         })
         .await;
         Running { name: name.to_owned(), address: address.parse().unwrap(), inside: Inside::of(pid) }
