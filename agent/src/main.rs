@@ -192,13 +192,7 @@ async fn source(
     // cut off for as long as the lists may take.
     let first_world = if dataplane.generation() > 0 { FIRST_READING } else { FIRST_LISTS };
     tracing::info!("started");
-    Ok(Source {
-        updates: updated,
-        first_world,
-        saver: Some(saver),
-        reports: Some(reports),
-        reading: None,
-    })
+    Ok(Source { updates: updated, first_world, saver: Some(saver), reports: Some(reports), reading: None })
 }
 
 /// Told to stop. What is enforced stays enforced.

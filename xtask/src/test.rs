@@ -91,7 +91,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 /// The tests on real nodes.
 fn on_cluster(root: &Path, options: &Options) -> Result<()> {
     let mut steps = Vec::new();
-    steps.push(timed("cluster up", || cluster::up_with_polder(root, options.shape).map(|()| Outcome::Passed)));
+    steps
+        .push(timed("cluster up", || cluster::up_with_polder(root, options.shape).map(|()| Outcome::Passed)));
     if matches!(steps[0].outcome, Outcome::Passed) {
         steps.push(timed("cluster test", || {
             let mut command = process::cargo(root);

@@ -63,9 +63,7 @@ impl Touched {
             Self::Namespace(name) => ObjectRef::cluster(Kind::Namespace.name(), name),
             Self::Node(name) => ObjectRef::cluster(Kind::Node.name(), name),
             Self::Pod(key) => ObjectRef::namespaced(Kind::Pod.name(), &key.namespace, &key.name),
-            Self::Service((namespace, name)) => {
-                ObjectRef::namespaced(Kind::Service.name(), namespace, name)
-            }
+            Self::Service((namespace, name)) => ObjectRef::namespaced(Kind::Service.name(), namespace, name),
             Self::EndpointSlice((namespace, name)) => {
                 ObjectRef::namespaced(Kind::EndpointSlice.name(), namespace, name)
             }
@@ -75,11 +73,7 @@ impl Touched {
 }
 
 /// Copies what has this name; whether there is any.
-fn copy<K: Ord + Clone, V>(
-    from: &BTreeMap<K, Arc<V>>,
-    to: &mut BTreeMap<K, Arc<V>>,
-    name: &K,
-) -> bool {
+fn copy<K: Ord + Clone, V>(from: &BTreeMap<K, Arc<V>>, to: &mut BTreeMap<K, Arc<V>>, name: &K) -> bool {
     let found = from.get(name).map(|fact| to.insert(name.clone(), Arc::clone(fact)));
     found.is_some()
 }

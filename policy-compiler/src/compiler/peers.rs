@@ -46,13 +46,19 @@ struct Prefix {
     identity: Identity,
 }
 
-/// Who claims an address; sorted. It is one, but for moments and mistakes.
+/// Who claims an address.
 #[derive(Debug, Default)]
 struct Claims {
-    pods: SmallVec<[PodKey; 1]>,
-    nodes: SmallVec<[Arc<str>; 1]>,
+    /// Sorted. It is one, but for moments and mistakes.
+    claimants: SmallVec<[Claimant; 1]>,
     /// Of the exact entry; [`Identity::NONE`] if it needs none.
     identity: Identity,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Claimant {
+    Pod(PodKey),
+    Node(Arc<str>),
 }
 
 impl Peers {
@@ -61,7 +67,7 @@ impl Peers {
             return;
         }
         for &address in &pod.addresses {
-            set(&mut self.addresses.entry(address).or_default().pods, &pod.key, true);
+            self.set_claim(address, &Claimant::Pod(pod.key.clone()), true);
             dirty.addresses.insert(address);
         }
         for (name, number) in resolved(pod) {
@@ -79,9 +85,7 @@ impl Peers {
             return;
         }
         for address in &pod.addresses {
-            if let Some(claims) = self.addresses.get_mut(address) {
-                set(&mut claims.pods, &pod.key, false);
-            }
+            self.set_claim(*address, &Claimant::Pod(pod.key.clone()), false);
             dirty.addresses.insert(*address);
         }
         for (name, number) in resolved(pod) {
@@ -100,17 +104,24 @@ impl Peers {
 
     pub(super) fn claim_node(&mut self, node: &Node, dirty: &mut Dirty) {
         for &address in &node.addresses {
-            set(&mut self.addresses.entry(address).or_default().nodes, &node.name, true);
+            self.set_claim(address, &Claimant::Node(Arc::clone(&node.name)), true);
             dirty.addresses.insert(address);
         }
     }
 
     pub(super) fn disclaim_node(&mut self, node: &Node, dirty: &mut Dirty) {
         for address in &node.addresses {
-            if let Some(claims) = self.addresses.get_mut(address) {
-                set(&mut claims.nodes, &node.name, false);
-            }
+            self.set_claim(*address, &Claimant::Node(Arc::clone(&node.name)), false);
             dirty.addresses.insert(*address);
+        }
+    }
+
+    /// An address that nobody claims any more is let go when it is settled.
+    fn set_claim(&mut self, address: IpAddr, claimant: &Claimant, add: bool) {
+        if add {
+            set(&mut self.addresses.entry(address).or_default().claimants, claimant, true);
+        } else if let Some(claims) = self.addresses.get_mut(&address) {
+            set(&mut claims.claimants, claimant, false);
         }
     }
 
@@ -126,9 +137,9 @@ impl Peers {
     pub(super) fn contested(&self, cluster: &Cluster) -> BTreeMap<IpAddr, Vec<PodKey>> {
         let losers = |claims: &Claims| {
             let owner = claims.owner(cluster).cloned();
-            claims.pods.iter().filter(|key| Some(*key) != owner.as_ref()).cloned().collect()
+            claims.pods().filter(|key| Some(*key) != owner.as_ref()).cloned().collect()
         };
-        let contested = self.addresses.iter().filter(|(_, claims)| claims.pods.len() > 1);
+        let contested = self.addresses.iter().filter(|(_, claims)| claims.pods().count() > 1);
         contested.map(|(address, claims)| (*address, losers(claims))).collect()
     }
 
@@ -165,12 +176,26 @@ impl Peers {
 }
 
 impl Claims {
+    fn pods(&self) -> impl Iterator<Item = &PodKey> {
+        self.claimants.iter().filter_map(|claimant| match claimant {
+            Claimant::Pod(key) => Some(key),
+            Claimant::Node(_) => None,
+        })
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.claimants.iter().filter_map(|claimant| match claimant {
+            Claimant::Node(name) => Some(name),
+            Claimant::Pod(_) => None,
+        })
+    }
+
     fn owner(&self, cluster: &Cluster) -> Option<&PodKey> {
-        if self.pods.len() < 2 {
-            return self.pods.first();
+        if self.claimants.len() < 2 {
+            return self.pods().next();
         }
         let pod = |key: &PodKey| cluster.pods.get(key);
-        self.pods.iter().max_by(|a, b| match (pod(a), pod(b)) {
+        self.pods().max_by(|a, b| match (pod(a), pod(b)) {
             (Some(a), Some(b)) => a.claim().cmp(&b.claim()),
             (a, b) => a.is_some().cmp(&b.is_some()),
         })
@@ -401,7 +426,7 @@ impl Compiler {
         if let Some(owner) = claims.owner(&self.cluster) {
             terms.extend(self.peers.pods.get(owner).into_iter().flatten());
         }
-        for node in &claims.nodes {
+        for node in claims.nodes() {
             terms.extend(self.peers.nodes.get(node).into_iter().flatten());
         }
         // What only networks say stands in the prefixes.
@@ -413,7 +438,7 @@ impl Compiler {
         }
         terms.sort_unstable();
         terms.dedup();
-        let unclaimed = claims.pods.is_empty() && claims.nodes.is_empty();
+        let unclaimed = claims.claimants.is_empty();
         let after = self.identities.acquire(&terms, &mut self.terms);
         self.identities.release(before);
         if unclaimed {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::bed::{Bed, PATIENCE, POLDER, only_friends, within};
+use crate::start::starts;
 
 /// What Polder puts on a node, but for programs at interfaces.
 const LEFT: [&str; 4] = [
@@ -44,6 +45,7 @@ async fn pods_wait_for_their_policy_behind_the_plugin_and_uninstalling_leaves_no
         assert_eq!(bed.restarts_of(name).await, 0, "{name} could not reach the server when it started");
     }
     assert!(!other.inside.connects(server.at(7000)));
+    starts(&bed, &other).await.check("with the plugin");
 
     bed.helm(&["upgrade", POLDER, "CHART", "--reuse-values", "--set", "uninstall=true"]);
     for (node, _) in bed.cluster.nodes() {

@@ -17,5 +17,6 @@ mod plugin;
 mod policies;
 mod server_away;
 mod services;
+mod start;
 mod turnover;
 mod upgrade;

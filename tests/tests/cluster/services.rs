@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
@@ -38,6 +38,22 @@ fn cluster_address(service: &Service) -> SocketAddr {
 fn node_port(service: &Service) -> u16 {
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap();
     ports[0].node_port.unwrap().try_into().unwrap()
+}
+
+impl Bed {
+    /// A policy's spec: only a node reaches the `server`. Through an overlay its packets to pods of other nodes carry the
+    /// address of its tunnel device, which is the first of its pods' network.
+    async fn from_node(&self, name: &str) -> Value {
+        let node = Api::<Node>::all(self.client.clone()).get(name).await.unwrap();
+        let pods = node.spec.and_then(|spec| spec.pod_cidr).unwrap();
+        let (tunnel, _) = pods.split_once('/').unwrap();
+        let (_, own) = self.cluster.nodes().into_iter().find(|(node, _)| node == name).unwrap();
+        let block = |address: &str| json!({"ipBlock": {"cidr": format!("{address}/32")}});
+        json!({
+            "podSelector": {"matchLabels": {"app": "server"}},
+            "ingress": [{"from": [block(&own.to_string()), block(tunnel)]}],
+        })
+    }
 }
 
 #[tokio::test]
@@ -89,8 +105,7 @@ async fn whoever_comes_by_a_node_port_or_an_external_address_is_who_it_is() {
     let _echo = server.inside.echo(ECHO);
     let everywhere =
         service(&bed, "everywhere", json!({"type": "NodePort", "externalIPs": [EXTERNAL]})).await;
-    let local =
-        service(&bed, "local", json!({"type": "NodePort", "externalTrafficPolicy": "Local"})).await;
+    let local = service(&bed, "local", json!({"type": "NodePort", "externalTrafficPolicy": "Local"})).await;
     let nodes: Vec<Ipv4Addr> = bed.cluster.nodes().into_iter().map(|(_, address)| address).collect();
     let at = |node: usize, service: &Service| SocketAddr::from((nodes[node], node_port(service)));
     let (here, there) = (at(0, &everywhere), at(1, &everywhere));
@@ -132,7 +147,7 @@ async fn whoever_comes_by_a_node_port_or_an_external_address_is_who_it_is() {
     for client in [&other, &far_other] {
         assert!(!client.inside.connects(here_local), "{}", client.name);
     }
-    bed.policy("server", &from(json!({"ipBlock": {"cidr": format!("{}/32", nodes[1])}}))).await;
+    bed.policy("server", &bed.from_node("n2").await).await;
     sleep(IN_FORCE).await;
     assert!(of_outside(there), "by the address of the node that sends it on");
     assert!(!of_outside(here_local), "by its own address");
@@ -167,8 +182,7 @@ async fn a_pod_of_the_nodes_network_is_its_node() {
     sleep(IN_FORCE).await;
     assert!(here.inside.connects(server.at(ECHO)), "its own node always reaches a pod");
     assert!(!there.inside.connects(server.at(ECHO)), "another node is no pod");
-    let of_node = |address: Ipv4Addr| json!({"ipBlock": {"cidr": format!("{address}/32")}});
-    bed.policy("server", &from(of_node(there.address))).await;
+    bed.policy("server", &bed.from_node("n2").await).await;
     sleep(IN_FORCE).await;
     assert!(there.inside.connects(server.at(ECHO)), "by its node's address");
     // And the other way round.
@@ -177,7 +191,7 @@ async fn a_pod_of_the_nodes_network_is_its_node() {
     bed.policy("outbound", &to(json!({"podSelector": {"matchLabels": {"app": "friend"}}}))).await;
     sleep(IN_FORCE).await;
     assert!(!server.inside.connects(there.at(ECHO + 1)), "a label says nothing of a node");
-    bed.policy("outbound", &to(of_node(there.address))).await;
+    bed.policy("outbound", &to(json!({"ipBlock": {"cidr": format!("{}/32", there.address)}}))).await;
     sleep(IN_FORCE).await;
     assert!(server.inside.connects(there.at(ECHO + 1)));
 }

@@ -8,7 +8,8 @@ use super::*;
 fn facts(manifests: &[serde_json::Value]) -> Cluster {
     let mut interner = super::super::intern::Interner::default();
     let mut compiler = policy_compiler::compiler::Compiler::new(policy_compiler::compiler::Scope::All);
-    compiler.apply(manifests.iter().map(|fact| read::fact_event(&fact.to_string(), &mut interner).unwrap().1));
+    compiler
+        .apply(manifests.iter().map(|fact| read::fact_event(&fact.to_string(), &mut interner).unwrap().1));
     compiler.cluster().clone()
 }
 
@@ -45,10 +46,8 @@ fn changes() -> [Contents; 2] {
         policies: vec![policy("q", "a", PolicyStanding::Written)],
         gone: Vec::new(),
     };
-    let gone = vec![
-        ObjectRef::namespaced("NetworkPolicy", "prod", "p"),
-        ObjectRef::namespaced("Pod", "prod", "b"),
-    ];
+    let gone =
+        vec![ObjectRef::namespaced("NetworkPolicy", "prod", "p"), ObjectRef::namespaced("Pod", "prod", "b")];
     let policies = vec![policy("q", "b", PolicyStanding::Written)];
     [first, Contents { cluster: Cluster::default(), policies, gone }]
 }
