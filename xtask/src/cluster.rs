@@ -107,7 +107,7 @@ impl Default for Wanted {
 }
 
 impl Wanted {
-    fn shape(&self) -> Shape {
+    fn shape(self) -> Shape {
         let network = match self.cni {
             Cni::Bridge => PodNetwork::Bridge,
             Cni::Ptp => PodNetwork::Ptp,

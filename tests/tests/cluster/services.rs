@@ -43,7 +43,7 @@ fn node_port(service: &Service) -> u16 {
 impl Bed {
     /// A policy's spec: only a node reaches the `server`. Through an overlay its packets to pods of other nodes carry the
     /// address of its tunnel device, which is the first of its pods' network.
-    async fn from_node(&self, name: &str) -> Value {
+    async fn only_node(&self, name: &str) -> Value {
         let node = Api::<Node>::all(self.client.clone()).get(name).await.unwrap();
         let pods = node.spec.and_then(|spec| spec.pod_cidr).unwrap();
         let (tunnel, _) = pods.split_once('/').unwrap();
@@ -147,7 +147,7 @@ async fn whoever_comes_by_a_node_port_or_an_external_address_is_who_it_is() {
     for client in [&other, &far_other] {
         assert!(!client.inside.connects(here_local), "{}", client.name);
     }
-    bed.policy("server", &bed.from_node("n2").await).await;
+    bed.policy("server", &bed.only_node("n2").await).await;
     sleep(IN_FORCE).await;
     assert!(of_outside(there), "by the address of the node that sends it on");
     assert!(!of_outside(here_local), "by its own address");
@@ -182,7 +182,7 @@ async fn a_pod_of_the_nodes_network_is_its_node() {
     sleep(IN_FORCE).await;
     assert!(here.inside.connects(server.at(ECHO)), "its own node always reaches a pod");
     assert!(!there.inside.connects(server.at(ECHO)), "another node is no pod");
-    bed.policy("server", &bed.from_node("n2").await).await;
+    bed.policy("server", &bed.only_node("n2").await).await;
     sleep(IN_FORCE).await;
     assert!(there.inside.connects(server.at(ECHO)), "by its node's address");
     // And the other way round.

@@ -65,9 +65,8 @@ fn complete(file: &File) -> Result<(u64, Timestamp)> {
     loop {
         match next_line(&mut reader, &mut line) {
             Ok(true) => {}
-            Ok(false) => break,
             Err(error) if complete.is_none() => return Err(error),
-            Err(_) => break,
+            Ok(false) | Err(_) => break,
         }
         place += line.len() as u64;
         if line.starts_with(TRAILER)
