@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use policy_compiler::object::PodKey;
-
 use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
+use policy_compiler::object::PodKey;
 
 use super::Control;
 use crate::dataplane::{Bound, PodInterface, Role as Hooked};

@@ -38,7 +38,7 @@ pub(super) enum Touched {
 }
 
 impl Touched {
-    pub(super) fn by(event: &Event) -> Self {
+    fn by(event: &Event) -> Self {
         match event {
             Event::Namespace(Namespace { name, .. }) | Event::NamespaceGone(name) => {
                 Self::Namespace(Arc::clone(name))
@@ -141,7 +141,9 @@ impl Saver {
     /// From now on, what changes is appended.
     fn write_everything(&self, contents: Contents) {
         with(&self.shared, |shared| (shared.lacks, shared.wanted, shared.busy) = (false, false, true));
-        self.send(Message::Everything(contents));
+        if !self.send(Message::Everything(contents)) {
+            with(&self.shared, |shared| shared.busy = false);
+        }
     }
 
     /// Whether what changes is to be appended; else everything is to be written.
@@ -152,17 +154,15 @@ impl Saver {
         })
     }
 
-    fn send(&self, message: Message) {
-        if let Err(error) = self.messages.try_send(message) {
-            let why = match error {
-                TrySendError::Full(_) => "the disk is slower than the cluster changes",
-                TrySendError::Disconnected(_) => "the thread that writes ended",
-            };
-            with(&self.shared, |shared| {
-                shared.fail(why);
-                shared.busy = false;
-            });
-        }
+    /// Whether the thread will see it; else what is on disk lacks something.
+    fn send(&self, message: Message) -> bool {
+        let why = match self.messages.try_send(message) {
+            Ok(()) => return true,
+            Err(TrySendError::Full(_)) => "the disk is slower than the cluster changes",
+            Err(TrySendError::Disconnected(_)) => "the thread that writes ended",
+        };
+        with(&self.shared, |shared| shared.fail(why));
+        false
     }
 }
 
@@ -260,12 +260,19 @@ impl Control {
         }
     }
 
+    /// What of these events is to be appended when they are in force; nothing if everything is to be written.
+    pub(super) fn to_append(&self, events: &[Event]) -> BTreeSet<Touched> {
+        let saver = self.parts.saver.as_ref().filter(|_| self.world.standing.from_disk.is_none());
+        if saver.is_some_and(Saver::appends) {
+            events.iter().map(Touched::by).collect()
+        } else {
+            BTreeSet::new()
+        }
+    }
+
     /// Has written what changed.
     pub(super) fn save_changes(&self, touched: &BTreeSet<Touched>) {
-        if let Some(saver) = &self.parts.saver
-            && self.world.standing.from_disk.is_none()
-            && saver.appends()
-        {
+        if let Some(saver) = self.parts.saver.as_ref().filter(|_| !touched.is_empty()) {
             saver.send(Message::Changes(self.contents_of(touched)));
         }
     }

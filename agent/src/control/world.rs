@@ -13,7 +13,6 @@ use policy_compiler::facts::{Cluster, Namespace};
 use policy_compiler::object::{ObjectRef, PodKey};
 
 use super::Control;
-use super::saving::Touched;
 use crate::api::Pieces;
 use crate::kubernetes::status::{self, Report};
 use crate::source::{Followed, Names, PolicyText, Refusal, Standing};
@@ -135,7 +134,7 @@ impl Control {
             self.world.changes += 1;
         }
         if first || !news.events.is_empty() {
-            let touched: BTreeSet<Touched> = news.events.iter().map(Touched::by).collect();
+            let touched = self.to_append(&news.events);
             self.enforce(news.events, Vec::new(), first);
             self.save_changes(&touched);
             let compiler = &self.compiler;

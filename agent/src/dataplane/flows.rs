@@ -38,10 +38,14 @@ pub(super) fn of_indexes(maps: &Maps, indexes: &[u16]) -> Result<Walk, MapError>
 /// the pod before asked stays, with nothing judged: an answer to it that is still under way would else begin a flow, and
 /// what the new pod sends would be taken for answers to that.
 pub(super) fn pass_on(maps: &Maps, index: u16) -> Result<(), MapError> {
-    let becomes = |flow: &Flow| match flow.index(flow.began()) == index {
-        true => Becomes::Unjudged,
-        false if names(flow, &[index]) => Becomes::Nothing,
-        false => Becomes::WhatItIs,
+    let becomes = |flow: &Flow| {
+        if flow.index(flow.began()) == index {
+            Becomes::Unjudged
+        } else if names(flow, &[index]) {
+            Becomes::Nothing
+        } else {
+            Becomes::WhatItIs
+        }
     };
     change(&maps.flows4, &maps.shares, &becomes)?;
     change(&maps.flows6, &maps.shares, &becomes)?;

@@ -58,20 +58,6 @@ pub struct Contents {
     pub gone: Vec<ObjectRef>,
 }
 
-impl Contents {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        let Cluster { namespaces, pods, nodes, services, endpoint_slices } = &self.cluster;
-        namespaces.is_empty()
-            && pods.is_empty()
-            && nodes.is_empty()
-            && services.is_empty()
-            && endpoint_slices.is_empty()
-            && self.policies.is_empty()
-            && self.gone.is_empty()
-    }
-}
-
 /// A policy that was in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedPolicy {

@@ -250,12 +250,14 @@ impl Drop for Bed {
     }
 }
 
+/// A policy's spec: only these peers reach the `server`.
+pub(crate) fn only(peers: &Value) -> Value {
+    json!({"podSelector": {"matchLabels": {"app": "server"}}, "ingress": [{"from": peers}]})
+}
+
 /// A policy's spec: only who is labelled `friend` reaches the `server`.
 pub(crate) fn only_friends() -> Value {
-    json!({
-        "podSelector": {"matchLabels": {"app": "server"}},
-        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
-    })
+    only(&json!([{"podSelector": {"matchLabels": {"app": "friend"}}}]))
 }
 
 /// A pod of one container that runs the cluster's image; the rest of the container is given.

@@ -9,7 +9,7 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::bed::{Bed, PATIENCE, within};
+use crate::bed::{Bed, PATIENCE, only, only_friends, within};
 
 /// How long a policy may take to be in force.
 const IN_FORCE: Duration = Duration::from_secs(2);
@@ -49,10 +49,7 @@ impl Bed {
         let (tunnel, _) = pods.split_once('/').unwrap();
         let (_, own) = self.cluster.nodes().into_iter().find(|(node, _)| node == name).unwrap();
         let block = |address: &str| json!({"ipBlock": {"cidr": format!("{address}/32")}});
-        json!({
-            "podSelector": {"matchLabels": {"app": "server"}},
-            "ingress": [{"from": [block(&own.to_string()), block(tunnel)]}],
-        })
+        only(&json!([block(&own.to_string()), block(tunnel)]))
     }
 }
 
@@ -124,8 +121,7 @@ async fn whoever_comes_by_a_node_port_or_an_external_address_is_who_it_is() {
         }
     }
 
-    let from = |peer: Value| json!({"podSelector": {"matchLabels": {"app": "server"}}, "ingress": [{"from": [peer]}]});
-    bed.policy("server", &from(json!({"podSelector": {"matchLabels": {"app": "friend"}}}))).await;
+    bed.policy("server", &only_friends()).await;
     sleep(IN_FORCE).await;
     assert!(far_friend.inside.connects(server.at(ECHO)));
     for to in [here, there, here_local, external] {
@@ -140,7 +136,7 @@ async fn whoever_comes_by_a_node_port_or_an_external_address_is_who_it_is() {
     }
 
     // A client outside keeps its address only where the service says so, or where no node has to hide it.
-    bed.policy("server", &from(json!({"ipBlock": {"cidr": "10.89.0.1/32"}}))).await;
+    bed.policy("server", &only(&json!([{"ipBlock": {"cidr": "10.89.0.1/32"}}]))).await;
     sleep(IN_FORCE).await;
     assert!(of_outside(here_local), "a client outside, by its own address");
     assert!(!of_outside(there), "by the address of the node that sends it on");
@@ -177,8 +173,7 @@ async fn a_pod_of_the_nodes_network_is_its_node() {
     }
     let (here, there) = (bed.running("here").await, bed.running("there").await);
     let _echoes = [server.inside.echo(ECHO), there.inside.echo(ECHO + 1)];
-    let from = |peer: Value| json!({"podSelector": {"matchLabels": {"app": "server"}}, "ingress": [{"from": [peer]}]});
-    bed.policy("server", &from(json!({"podSelector": {"matchLabels": {"app": "friend"}}}))).await;
+    bed.policy("server", &only_friends()).await;
     sleep(IN_FORCE).await;
     assert!(here.inside.connects(server.at(ECHO)), "its own node always reaches a pod");
     assert!(!there.inside.connects(server.at(ECHO)), "another node is no pod");

@@ -37,9 +37,9 @@ fn what_changes_is_appended_to_everything() {
     saver.write_everything(namespace("a"));
     assert!(!saver.is_due(), "it is under way");
     assert!(saver.appends());
-    saver.send(Message::Changes(namespace("b")));
+    assert!(saver.send(Message::Changes(namespace("b"))));
     until("both are on disk", || names(&store) == ["a", "b"]);
-    saver.send(Message::Changes(namespace("c")));
+    assert!(saver.send(Message::Changes(namespace("c"))));
     drop(saver.messages);
     saver.thread.join().unwrap();
     assert_eq!(names(&store), ["a", "b", "c"]);
@@ -79,8 +79,28 @@ fn what_is_long_is_written_anew() {
         let fact = Namespace::new(&format!("many-{number}"), [label], false);
         many.cluster.namespaces.insert(Arc::clone(&fact.name), Arc::new(fact));
     }
-    saver.send(Message::Changes(many));
+    assert!(saver.send(Message::Changes(many)));
     until("everything is wanted", || with(&saver.shared, |shared| shared.wanted && !shared.lacks));
     assert!(!saver.is_due(), "not at once");
     assert_eq!(names(&store).len(), 2001);
+}
+
+#[test]
+fn while_everything_is_written_it_is_not_asked_for_again_whatever_finds_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut saver = Saver::new(Store::open(folder.path()).unwrap(), "n").unwrap();
+    // A disk that takes nothing.
+    let (messages, taken) = sync_channel(1);
+    saver.messages = messages;
+    saver.write_everything(namespace("a"));
+    assert!(!saver.send(Message::Changes(namespace("b"))));
+    with(&saver.shared, |shared| shared.earliest = Instant::now());
+    assert!(!saver.appends() && !saver.is_due(), "everything is under way, and lacks something");
+    assert!(matches!(taken.recv(), Ok(Message::Everything(_))));
+    // It is written, and everything is wanted once more.
+    with(&saver.shared, |shared| shared.busy = false);
+    assert!(saver.is_due());
+    drop(taken);
+    saver.write_everything(namespace("a"));
+    assert!(with(&saver.shared, |shared| shared.lacks && !shared.busy), "nobody writes");
 }

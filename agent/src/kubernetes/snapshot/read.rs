@@ -89,9 +89,7 @@ fn complete(file: &File) -> Result<(u64, Timestamp)> {
 struct Reading {
     interner: Interner,
     facts: BTreeMap<ObjectRef, Event>,
-    /// In the order of their first word.
-    policies: Vec<Option<SavedPolicy>>,
-    places: BTreeMap<ObjectRef, usize>,
+    policies: BTreeMap<ObjectRef, SavedPolicy>,
 }
 
 fn parse(file: impl Read, node: &str) -> Result<(Followed, Vec<SavedPolicy>)> {
@@ -108,7 +106,7 @@ fn parse(file: impl Read, node: &str) -> Result<(Followed, Vec<SavedPolicy>)> {
     let mut followed = Followed { whole: true, ..Followed::default() };
     followed.events = reading.facts.into_values().collect();
     followed.events.sort_by_key(rank);
-    let policies: Vec<SavedPolicy> = reading.policies.into_iter().flatten().collect();
+    let policies: Vec<SavedPolicy> = reading.policies.into_values().collect();
     for policy in &policies {
         let (lowered, json) = lowered(policy.kind, &policy.json).map_err(|problems| {
             anyhow::anyhow!("{}", problems.first().map_or("no policy".to_owned(), ToString::to_string))
@@ -132,13 +130,7 @@ impl Reading {
         }
         if let Ok(policy) = serde_json::from_slice::<PolicyLine>(line) {
             let policy = saved_policy(&policy)?;
-            let place = *self.places.entry(policy.object.clone()).or_insert_with(|| {
-                self.policies.push(None);
-                self.policies.len() - 1
-            });
-            if let Some(slot) = self.policies.get_mut(place) {
-                *slot = Some(policy);
-            }
+            self.policies.insert(policy.object.clone(), policy);
             return Ok(());
         }
         if let Ok(GoneLine { gone }) = serde_json::from_slice(line) {
@@ -147,9 +139,7 @@ impl Reading {
                 None => ObjectRef::cluster(&gone.kind, &gone.name),
             };
             self.facts.remove(&object);
-            if let Some(slot) = self.places.get(&object).and_then(|place| self.policies.get_mut(*place)) {
-                *slot = None;
-            }
+            self.policies.remove(&object);
             return Ok(());
         }
         serde_json::from_slice::<Trailer>(line).context("a line says nothing that is known")?;
