@@ -50,6 +50,8 @@ pub enum Verdict {
     Deny,
     /// The packet is dropped and its sender is told.
     Reject,
+    /// What is asked over the connection decides. Until something reads it, the packet is dropped.
+    Redirect,
 }
 
 /// What the maps say.

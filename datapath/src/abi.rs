@@ -12,7 +12,7 @@
 use crate::verdict::{Action, TIERS, Tier};
 
 /// Raised whenever a key, a value or the look-up order changes; a test compares it with a digest of the layout.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// A direction, seen from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -261,12 +261,37 @@ pub struct Slot(u32);
 impl Slot {
     /// No rule of the tier is in this row. Worse than every rule.
     pub const EMPTY: Self = Self(u32::MAX);
+    /// In place of an action. (No [`Action`] has this number.)
+    const ASKS: u32 = 5;
     /// The highest rank that fits.
     pub const MAX_RANK: u32 = (1 << 28) - 2;
 
     /// The slot of a rule; `None` if the rank does not fit.
     pub const fn new(rank: u32, action: Action) -> Option<Self> {
         if rank > Self::MAX_RANK { None } else { Some(Self(rank << 4 | action as u32)) }
+    }
+
+    /// From the number it is stored as, outside of maps.
+    #[inline]
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// The number it is stored as.
+    #[inline]
+    pub const fn word(self) -> u32 {
+        self.0
+    }
+
+    /// The slot of a conditional rule, as packets meet it: what is asked decides. `None` if the rank does not fit.
+    pub const fn asking(rank: u32) -> Option<Self> {
+        if rank > Self::MAX_RANK { None } else { Some(Self(rank << 4 | Self::ASKS)) }
+    }
+
+    /// Whether what is asked decides.
+    #[inline]
+    pub const fn asks(self) -> bool {
+        !self.is_empty() && self.0 & 0xf == Self::ASKS
     }
 
     /// Whether no rule is here.
@@ -295,7 +320,15 @@ impl Slot {
     }
 }
 
+/// The list of a row's *conditional* rules, which say something of what is asked over a connection: its name within its rule
+/// set, derived from the ranks in it. Row and list are functions of the row's key.
+pub type ListId = u32;
+
 /// Value of the rule map: the best rule of each tier, and in rows of any peer which rows beside them are worth a look-up.
+///
+/// What conditional rules say stands in a list. In the slots they are rules like any other, of which all that is known is that
+/// what is asked decides ([`Slot::asks`]): so packets are judged by slots alone. Beside them stand the slots without conditional
+/// rules, with which the answer of the list is merged.
 ///
 /// The row of any peer and all ports is the rule set's *anchor*: every rule set has one, even if no rule stands in it. A rule
 /// set without is one that somebody emptied, and closes.
@@ -305,6 +338,10 @@ pub struct RuleRow {
     slots: [Slot; TIERS],
     /// See [`RuleRow::class`] and [`RuleRow::anchors`].
     more: u32,
+    /// Without conditional rules; only if there are any.
+    plain: [Slot; TIERS],
+    /// 0 is none.
+    list: ListId,
 }
 
 /// What an anchor says of the rows of its rule set. It follows from the rules alone, so that it stays true whatever
@@ -319,7 +356,7 @@ pub struct Anchors {
 
 impl RuleRow {
     /// No rule, no class.
-    pub const EMPTY: Self = Self { slots: [Slot::EMPTY; TIERS], more: 0 };
+    pub const EMPTY: Self = Self::new([Slot::EMPTY; TIERS]);
     /// Set in `more` when there is a class, because class 0 is the rest of the protocol.
     const HAS_CLASS: u32 = 1 << 16;
     const IS_ANCHOR: u32 = 1 << 17;
@@ -328,7 +365,27 @@ impl RuleRow {
 
     /// A row with these slots and no class.
     pub const fn new(slots: [Slot; TIERS]) -> Self {
-        Self { slots, more: 0 }
+        Self { slots, more: 0, plain: [Slot::EMPTY; TIERS], list: 0 }
+    }
+
+    /// This row, which has no list, with a list of conditional rules and the best of them by tier ([`Slot::asking`]).
+    #[must_use]
+    pub const fn with_list(self, list: ListId, conditional: [Slot; TIERS]) -> Self {
+        let [admin, namespace, baseline] = self.slots;
+        let slots =
+            [admin.better(conditional[0]), namespace.better(conditional[1]), baseline.better(conditional[2])];
+        Self { slots, plain: self.slots, list, ..self }
+    }
+
+    /// Its list of conditional rules; 0 if there is none.
+    #[inline]
+    pub const fn list(&self) -> ListId {
+        self.list
+    }
+
+    /// The best rules that decide whatever is asked, by tier.
+    pub const fn plain(&self) -> &[Slot; TIERS] {
+        if self.list == 0 { &self.slots } else { &self.plain }
     }
 
     /// This row, as the anchor of its rule set.
@@ -336,7 +393,7 @@ impl RuleRow {
     pub const fn anchoring(self, anchors: Anchors) -> Self {
         let ports = if anchors.ports { Self::HAS_PORTS } else { 0 };
         let peers = if anchors.peers { Self::HAS_PEERS } else { 0 };
-        Self { slots: self.slots, more: Self::IS_ANCHOR | ports | peers }
+        Self { more: Self::IS_ANCHOR | ports | peers, ..self }
     }
 
     /// What it says of its rule set's other rows, if it is an anchor.
@@ -351,10 +408,10 @@ impl RuleRow {
     /// This row, with a class.
     #[must_use]
     pub const fn with_class(self, class: PortAtom) -> Self {
-        Self { slots: self.slots, more: Self::HAS_CLASS | class as u32 }
+        Self { more: Self::HAS_CLASS | class as u32, ..self }
     }
 
-    /// The best rules, by tier.
+    /// The best rules, by tier, whatever they depend on.
     #[inline]
     pub const fn slots(&self) -> &[Slot; TIERS] {
         &self.slots
@@ -411,7 +468,7 @@ pub struct Prefix6 {
 
 const _: () = {
     assert!(size_of::<RuleKey>() == 16 && align_of::<RuleKey>() == 8);
-    assert!(size_of::<RuleRow>() == 16 && align_of::<RuleRow>() == 4);
+    assert!(size_of::<RuleRow>() == 32 && align_of::<RuleRow>() == 4);
     assert!(size_of::<Halves<Endpoint>>() == 32);
     assert!(size_of::<Halves<Identity>>() == 16);
     assert!(size_of::<Halves<PortAtom>>() == 4);
@@ -445,6 +502,19 @@ mod tests {
     }
 
     #[test]
+    fn a_row_with_a_list_shows_packets_that_what_is_asked_decides_and_keeps_what_decides_otherwise() {
+        let slot = |rank| Slot::new(rank, Action::Allow).unwrap();
+        let asking = |rank| Slot::asking(rank).unwrap();
+        let row = RuleRow::new([slot(1), slot(9), Slot::EMPTY]);
+        assert_eq!((row.plain(), row.list()), (row.slots(), 0));
+        let listed = row.with_list(7, [asking(3), asking(4), asking(12)]).with_class(80);
+        assert_eq!(listed.slots(), &[slot(1), asking(4), asking(12)]);
+        assert_eq!((listed.plain(), listed.list(), listed.class()), (row.slots(), 7, Some(80)));
+        assert!(asking(4).asks() && asking(4).action().is_none() && asking(4).rank() == 4);
+        assert!(!slot(4).asks() && !Slot::EMPTY.asks() && Slot::asking(Slot::MAX_RANK + 1).is_none());
+    }
+
+    #[test]
     fn a_half_is_read_by_parity() {
         let halves = Halves::settled(1).with(7, 2);
         assert_eq!((halves.at(6), halves.at(7), halves.at(8)), (1, 2, 1));
@@ -472,7 +542,7 @@ mod tests {
         use std::format;
 
         let layout = format!(
-            "abi {}; RuleKey {}/{} identity@{} rest@{}; RuleRow {}/{} slots@{} more@{}; Endpoint {}/{}; \
+            "abi {}; RuleKey {}/{} identity@{} rest@{}; RuleRow {}/{} slots@{} more@{} plain@{} list@{}; Endpoint {}/{}; \
              Identity {}/{}; Halves<Endpoint> {}; Halves<Identity> {}; Halves<PortAtom> {}; Prefix4 {} {}@{}; Prefix6 {} @{}",
             ABI_VERSION,
             size_of::<RuleKey>(),
@@ -483,6 +553,8 @@ mod tests {
             align_of::<RuleRow>(),
             offset_of!(RuleRow, slots),
             offset_of!(RuleRow, more),
+            offset_of!(RuleRow, plain),
+            offset_of!(RuleRow, list),
             size_of::<Endpoint>(),
             align_of::<Endpoint>(),
             size_of::<Identity>(),
@@ -498,7 +570,7 @@ mod tests {
         );
         assert_eq!(
             layout,
-            "abi 3; RuleKey 16/8 identity@0 rest@8; RuleRow 16/4 slots@0 more@12; Endpoint 16/8; Identity 8/8; \
+            "abi 4; RuleKey 16/8 identity@0 rest@8; RuleRow 32/4 slots@0 more@12 plain@16 list@28; Endpoint 16/8; Identity 8/8; \
              Halves<Endpoint> 32; Halves<Identity> 16; Halves<PortAtom> 4; Prefix4 8 0@4; Prefix6 20 @4"
         );
         let key = RuleKey::new(RuleSetId::new(5), Identity::new(9), PortKey::Port(Transport::Udp, 53));
@@ -508,6 +580,8 @@ mod tests {
             (key.identity.0, key.rest, row.slots[0].0, row.more),
             (9, 5 << 18 | 1 << 16 | 0x35, 0x22, 0x1_0035)
         );
+        let asked = RuleRow::new([Slot::new(2, Action::Deny).unwrap(), Slot::EMPTY, Slot::EMPTY])
+            .with_list(9, [Slot::asking(1).unwrap(), Slot::EMPTY, Slot::EMPTY]);
         let anchors = [(false, false), (true, false), (false, true), (true, true)]
             .map(|(ports, peers)| RuleRow::EMPTY.anchoring(Anchors { ports, peers }).more);
         assert_eq!(anchors, [0x2_0000, 0x6_0000, 0xa_0000, 0xe_0000]);
@@ -525,8 +599,12 @@ mod tests {
             size_of::<crate::hook::ServiceRow>(),
         ];
         assert_eq!(sizes, [88, 28, 16, 40, 32, 16, 72, 24, 16, 20, 20]);
+        assert_eq!((asked.slots[0].0, asked.plain[0].0, asked.list), (0x15, 0x22, 9));
         let numbers = [Action::Allow, Action::Deny, Action::Pass, Action::Reject].map(|action| action as u8);
         assert_eq!((numbers, RuleSetId::HOLD.0), ([1, 2, 3, 4], (1 << 46) - 1));
-        assert_eq!(crate::verdict::Reason::ALL.map(|reason| reason as u8), [0, 1, 2, 3, 16, 17, 18, 19]);
+        assert_eq!(
+            crate::verdict::Reason::ALL.map(|reason| reason as u8),
+            [0, 1, 2, 3, 4, 16, 17, 18, 19, 20]
+        );
     }
 }

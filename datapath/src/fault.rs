@@ -34,11 +34,13 @@ pub enum Fault {
     Fragment = 43,
     /// The endpoint tracks as many flows as its share allows, or the flow table is full.
     FlowShare = 44,
+    /// What is asked over the connection decides, and there is nobody to read it.
+    RequestUnread = 45,
 }
 
 impl Fault {
     /// All faults, in the order of their ABI numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Held,
         Self::NotIp,
         Self::Vlan,
@@ -52,6 +54,7 @@ impl Fault {
         Self::TunnelStranger,
         Self::Fragment,
         Self::FlowShare,
+        Self::RequestUnread,
     ];
 
     /// The name used in events, metrics and documents.
@@ -70,6 +73,7 @@ impl Fault {
             Self::TunnelStranger => "tunnel_stranger",
             Self::Fragment => "fragment",
             Self::FlowShare => "flow_share",
+            Self::RequestUnread => "request_unread",
         }
     }
 }

@@ -6,6 +6,8 @@
 //!                                           +-- new: lookup::judge(Maps, Query) -> Decision { verdict, reason, rule }
 //!                                                      |
 //!                      generation -> endpoint -> peer identity -> port atom -> at most four rule rows
+//!
+//! request -> http::Request -> lookup::judge_request: the same rows, and l7::List for each that has conditional rules
 //! ```
 //!
 //! This crate is a leaf: `no_std`, no allocation, no dependency. The BPF programs compile it for the kernel and the
@@ -24,7 +26,9 @@ pub mod family;
 pub mod fault;
 pub mod flow;
 pub mod hook;
+pub mod http;
 pub mod interface;
+pub mod l7;
 pub mod lookup;
 pub mod mark;
 pub mod packet;

@@ -2,7 +2,7 @@
 
 /// What a rule says, as stored in the low four bits of a [`crate::abi::Slot`].
 ///
-/// The numbers are part of the ABI. Free numbers are room for verdicts to come (redirect to the HTTP proxy, rate limit).
+/// The numbers are part of the ABI. Free numbers are room for actions to come (rate limit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Action {
@@ -34,11 +34,12 @@ impl Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Tier {
-    /// Cluster-wide rules that nothing overrides (`ClusterNetworkPolicy` tier Admin, `AdminNetworkPolicy`).
+    /// Cluster-wide rules that nothing overrides (`ClusterNetworkPolicy` and `ClusterPolderPolicy` tier
+    /// Admin, `AdminNetworkPolicy`).
     Admin = 0,
-    /// `NetworkPolicy`: isolates the pods it selects, then allows.
+    /// `NetworkPolicy` and `PolderPolicy`: isolate the pods they select, then allow.
     Namespace = 1,
-    /// Cluster-wide defaults (`ClusterNetworkPolicy` tier Baseline, `BaselineAdminNetworkPolicy`).
+    /// Cluster-wide defaults (`ClusterNetworkPolicy` and `ClusterPolderPolicy` tier Baseline, `BaselineAdminNetworkPolicy`).
     Baseline = 2,
 }
 
@@ -60,6 +61,8 @@ pub enum Verdict {
     Deny,
     /// The packet is dropped and its sender is told.
     Reject,
+    /// What is asked over the connection decides: it goes to whoever reads requests, and nowhere else.
+    Redirect,
 }
 
 impl Verdict {
@@ -82,6 +85,8 @@ pub enum Reason {
     OwnAddress = 2,
     /// The packet began in the endpoint's own node: kubelet probes and host processes always reach the node's pods.
     OwnNode = 3,
+    /// A rule about what is asked over the connection could decide, and it is not known yet what is asked.
+    NeedsRequest = 4,
     /// A rule denies it. The default deny of an isolated pod is a rule too.
     RuleDenies = 16,
     /// A rule rejects it.
@@ -90,19 +95,23 @@ pub enum Reason {
     UnknownEndpoint = 18,
     /// The tables hold a value that this program does not understand: closed.
     CorruptTable = 19,
+    /// Rules about what is asked apply, and what is sent is no protocol that one of them is about: closed.
+    OtherProtocol = 20,
 }
 
 impl Reason {
     /// All reasons, in the order of their ABI numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::RuleAllows,
         Self::NoPolicy,
         Self::OwnAddress,
         Self::OwnNode,
+        Self::NeedsRequest,
         Self::RuleDenies,
         Self::RuleRejects,
         Self::UnknownEndpoint,
         Self::CorruptTable,
+        Self::OtherProtocol,
     ];
 
     /// Whether a packet with this reason is dropped.
@@ -118,10 +127,12 @@ impl Reason {
             Self::NoPolicy => "no_policy",
             Self::OwnAddress => "own_address",
             Self::OwnNode => "own_node",
+            Self::NeedsRequest => "needs_request",
             Self::RuleDenies => "rule_denies",
             Self::RuleRejects => "rule_rejects",
             Self::UnknownEndpoint => "unknown_endpoint",
             Self::CorruptTable => "corrupt_table",
+            Self::OtherProtocol => "other_protocol",
         }
     }
 }

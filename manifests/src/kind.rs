@@ -11,6 +11,10 @@ pub enum Kind {
     AdminNetworkPolicy,
     /// policy.networking.k8s.io/v1alpha1
     BaselineAdminNetworkPolicy,
+    /// polder.dev/v1alpha1
+    PolderPolicy,
+    /// polder.dev/v1alpha1
+    ClusterPolderPolicy,
     /// v1
     Namespace,
     /// v1
@@ -73,6 +77,11 @@ const POLICY_GROUPS: &[(&str, &[&str], &str)] = &[
         &[],
         "kind: ClusterNetworkPolicy, AdminNetworkPolicy or BaselineAdminNetworkPolicy",
     ),
+    (
+        "polder.dev",
+        &["PolderNode", "PolderNodeList", "PolicyTest"],
+        "kind: PolderPolicy or ClusterPolderPolicy",
+    ),
 ];
 
 const APPS: &[&str] = &["apps/v1", "apps/v1beta2", "apps/v1beta1", "extensions/v1beta1"];
@@ -83,6 +92,8 @@ const KINDS: &[(&str, &[&str], Kind)] = &[
     ("ClusterNetworkPolicy", &["policy.networking.k8s.io/v1alpha2"], Kind::ClusterNetworkPolicy),
     ("AdminNetworkPolicy", &["policy.networking.k8s.io/v1alpha1"], Kind::AdminNetworkPolicy),
     ("BaselineAdminNetworkPolicy", &["policy.networking.k8s.io/v1alpha1"], Kind::BaselineAdminNetworkPolicy),
+    ("PolderPolicy", &["polder.dev/v1alpha1"], Kind::PolderPolicy),
+    ("ClusterPolderPolicy", &["polder.dev/v1alpha1"], Kind::ClusterPolderPolicy),
     ("Namespace", &["v1"], Kind::Namespace),
     ("Node", &["v1"], Kind::Node),
     ("Pod", &["v1"], Kind::Pod),
@@ -144,6 +155,8 @@ const fn spelled(policy: Kind) -> &'static str {
         Kind::ClusterNetworkPolicy => "kind: ClusterNetworkPolicy",
         Kind::AdminNetworkPolicy => "kind: AdminNetworkPolicy",
         Kind::BaselineAdminNetworkPolicy => "kind: BaselineAdminNetworkPolicy",
+        Kind::PolderPolicy => "kind: PolderPolicy",
+        Kind::ClusterPolderPolicy => "kind: ClusterPolderPolicy",
         _ => "kind: NetworkPolicy",
     }
 }
@@ -156,6 +169,8 @@ impl Kind {
             Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::AdminNetworkPolicy => "AdminNetworkPolicy",
             Self::BaselineAdminNetworkPolicy => "BaselineAdminNetworkPolicy",
+            Self::PolderPolicy => "PolderPolicy",
+            Self::ClusterPolderPolicy => "ClusterPolderPolicy",
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::Pod => "Pod",
@@ -173,6 +188,7 @@ impl Kind {
             Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy => {
                 "policy.networking.k8s.io/v1alpha1"
             }
+            Self::PolderPolicy | Self::ClusterPolderPolicy => "polder.dev/v1alpha1",
             Self::Namespace | Self::Node | Self::Pod | Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::Workload => "apps/v1",
@@ -187,12 +203,22 @@ impl Kind {
                 | Self::ClusterNetworkPolicy
                 | Self::AdminNetworkPolicy
                 | Self::BaselineAdminNetworkPolicy
+                | Self::PolderPolicy
+                | Self::ClusterPolderPolicy
         )
     }
 
     /// Whether its objects are in namespaces.
     pub const fn is_namespaced(self) -> bool {
-        matches!(self, Self::NetworkPolicy | Self::Pod | Self::Service | Self::EndpointSlice | Self::Workload)
+        matches!(
+            self,
+            Self::NetworkPolicy
+                | Self::PolderPolicy
+                | Self::Pod
+                | Self::Service
+                | Self::EndpointSlice
+                | Self::Workload
+        )
     }
 
     /// What is read of it.
@@ -201,7 +227,9 @@ impl Kind {
             Self::NetworkPolicy
             | Self::ClusterNetworkPolicy
             | Self::AdminNetworkPolicy
-            | Self::BaselineAdminNetworkPolicy => POLICY,
+            | Self::BaselineAdminNetworkPolicy
+            | Self::PolderPolicy
+            | Self::ClusterPolderPolicy => POLICY,
             Self::Namespace => NAMESPACE,
             Self::Node => NODE,
             Self::Pod => POD,

@@ -299,6 +299,8 @@ fn content(node: &Node, read_as: Kind) -> Result<(Content, Vec<String>), Mismatc
         Kind::ClusterNetworkPolicy => policy!(ClusterNetworkPolicy),
         Kind::AdminNetworkPolicy => policy!(AdminNetworkPolicy),
         Kind::BaselineAdminNetworkPolicy => policy!(BaselineAdminNetworkPolicy),
+        Kind::PolderPolicy => policy!(PolderPolicy),
+        Kind::ClusterPolderPolicy => policy!(ClusterPolderPolicy),
         Kind::Namespace => other!(Namespace),
         Kind::Node => other!(Node),
         Kind::Pod => other!(Pod),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use policy_compiler::api::PolicyObject;
+use policy_compiler::api::polder_policy::{EgressRule, IngressRule};
 use policy_compiler::facts::{Cluster, EndpointSlice, Namespace, Node, Pod, Service};
 use policy_compiler::object::{ObjectRef, PodKey, Source};
 use policy_compiler::problem::{Problem, Severity};
@@ -151,6 +152,16 @@ fn addresses(cluster: &Cluster) -> BTreeSet<IpAddr> {
     pods.chain(nodes).chain(services).chain(slices).copied().collect()
 }
 
+/// The networks that rules of our own kinds name.
+fn networks<'a>(
+    ingress: Option<&'a [IngressRule]>,
+    egress: Option<&'a [EgressRule]>,
+) -> impl Iterator<Item = &'a String> {
+    let sources = ingress.into_iter().flatten().flat_map(|rule| rule.from.iter().flatten());
+    let destinations = egress.into_iter().flatten().flat_map(|rule| rule.to.iter().flatten());
+    sources.chain(destinations).flat_map(|peer| peer.networks.iter().flatten())
+}
+
 /// Every prefix that a policy names, so far as it is one: the others are errors of the policy.
 fn prefixes(policy: &PolicyObject) -> Vec<IpNet> {
     let mut written: Vec<&String> = Vec::new();
@@ -177,6 +188,12 @@ fn prefixes(policy: &PolicyObject) -> Vec<IpNet> {
         PolicyObject::BaselineAdminNetworkPolicy(policy) => {
             let peers = policy.spec.egress.iter().flat_map(|rule| &rule.to);
             written.extend(peers.flat_map(|peer| peer.networks.iter().flatten()));
+        }
+        PolicyObject::PolderPolicy(policy) => {
+            written.extend(networks(policy.spec.ingress.as_deref(), policy.spec.egress.as_deref()));
+        }
+        PolicyObject::ClusterPolderPolicy(policy) => {
+            written.extend(networks(policy.spec.ingress.as_deref(), policy.spec.egress.as_deref()));
         }
     }
     written.into_iter().filter_map(|prefix| prefix.parse().ok()).collect()

@@ -11,6 +11,7 @@ pub(crate) mod ask;
 mod group;
 mod kernel;
 mod live;
+pub(crate) mod request;
 mod text;
 pub(crate) mod units;
 
@@ -42,9 +43,8 @@ pub(crate) struct Args {
     /// A protocol without ports: icmp, esp, gre, or its number
     #[arg(long, value_name = "PROTOCOL", value_parser = ask::protocol, conflicts_with = "port")]
     protocol: Option<u8>,
-    /// What is asked over the connection: 'GET /path'
-    #[arg(long, value_name = "REQUEST", value_parser = ask::http, requires = "port")]
-    http: Option<policy_compiler::explain::HttpRequest>,
+    #[command(flatten)]
+    request: request::Args,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -78,13 +78,17 @@ Examples:
   polctl explain 10.0.0.7 shop/cart --port 9102 -f - < all.yaml
   polctl explain shop/cart 1.1.1.1 --port 53/udp -o json -f deploy/
   polctl explain shop/cart shop/db --protocol icmp -f deploy/
+  polctl explain shop/frontend shop/cart --port 8080 --http 'POST /v1/items' --host cart.shop -f deploy/
+  polctl explain shop/frontend shop/cart --port 9090 --grpc shop.v1.Cart/Add -f deploy/
+  polctl explain shop/cart 1.1.1.1 --port 443 --tls api.example.com -f deploy/
   polctl explain shop/frontend shop/cart --port http
   kubectl polder explain shop/frontend shop/cart --port http
 
 Exit codes:
   0  allowed; without --port: something is
   1  denied, at least for one pair of pods; without --port: everything is
-  2  cannot say: an unknown name, manifests that are refused, or an agent that cannot be reached
+  2  cannot say: an unknown name, manifests that are refused, an agent that cannot be reached, or rules about requests that
+     decide, and no request was named
   3  without -f: the kernel's verdict is another one than that of the policies";
 
 pub(crate) fn run(args: &Args) -> crate::Answer {
@@ -108,7 +112,11 @@ pub(crate) fn run(args: &Args) -> crate::Answer {
         );
         return Ok(ExitCode::from(3));
     }
-    Ok(if answers.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(match (answers.allowed, answers.depends_on_request()) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::from(1),
+        (false, true) => ExitCode::from(2),
+    })
 }
 
 fn answers(args: &Args, input: &mut Input) -> anyhow::Result<group::Answers> {
@@ -124,7 +132,8 @@ fn answers(args: &Args, input: &mut Input) -> anyhow::Result<group::Answers> {
     };
     let any = matches!(asked, Asked::All);
     let units = units::units(input, from, to, &asked)?;
-    Ok(group::answer(&input.compiler, units, args.http.as_ref(), any))
+    let request = args.request.request().map_err(anyhow::Error::msg)?;
+    Ok(group::answer(&input.compiler, units, request.as_ref(), any))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod asks;
 pub mod compiler;
 pub mod connectivity;
 pub mod delta;
@@ -21,6 +22,7 @@ pub mod facts;
 pub mod image;
 mod index;
 pub mod labels;
+pub mod list;
 pub mod lower;
 pub mod object;
 #[cfg(any(test, feature = "oracle"))]

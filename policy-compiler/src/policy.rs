@@ -6,6 +6,7 @@ use datapath::abi::{Direction, Transport};
 pub use datapath::verdict::{Action, Tier};
 use ipnet::IpNet;
 
+use crate::asks::Asks;
 use crate::labels::{OfNamespace, OfNode, OfPod, Selector};
 use crate::object::{Location, ObjectRef, Source};
 
@@ -18,6 +19,8 @@ pub struct Policy {
     pub source: Option<Arc<Source>>,
     /// The tier it speaks in.
     pub tier: Tier,
+    /// Whether it decides, or only says what it would decide.
+    pub mode: Mode,
     /// Its place in the tier: lower is asked first. Equal priorities are ordered by kind and name, see [`Policy::order`].
     pub priority: i32,
     /// The pods it applies to. Host-network pods are never among them.
@@ -28,10 +31,23 @@ pub struct Policy {
     pub egress: Block,
 }
 
+/// Whether a policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Mode {
+    /// It decides.
+    #[default]
+    Enforce,
+    /// It changes no verdict. What it would decide is known by compiling it as if it did: [`Policy::enforced`].
+    Audit,
+}
+
+/// The level of the namespace tier at which every `NetworkPolicy` stands.
+pub const NETWORK_POLICY_LEVEL: i32 = 1000;
+
 /// What a policy says of one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct Block {
-    /// Whether the subject is isolated: what no rule of the tier allows is denied. (`NetworkPolicy` only.)
+    /// Whether the subject is isolated: what no rule of the tier allows is denied. (Namespaced kinds only.)
     pub isolates: bool,
     /// The rules, in the order of the object.
     pub rules: Vec<Rule>,
@@ -50,6 +66,8 @@ pub struct Rule {
     pub peers: Peers,
     /// The destination ports.
     pub ports: Ports,
+    /// What must be asked over the connection; `None` if that does not matter. Then the ports are TCP's.
+    pub asks: Option<Arc<Asks>>,
 }
 
 /// The other ends of a rule. An absent list and an empty one are different things.
@@ -163,6 +181,12 @@ impl Policy {
     /// priorities are decided), and for namespaced kinds by namespace.
     pub fn order(&self) -> impl Ord {
         (self.tier, self.priority, self.object.clone())
+    }
+
+    /// The same policy, in force whatever its mode is.
+    #[must_use]
+    pub fn enforced(&self) -> Self {
+        Self { mode: Mode::Enforce, ..self.clone() }
     }
 
     /// What it says of a direction.

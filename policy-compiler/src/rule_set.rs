@@ -1,20 +1,30 @@
 //! The rules of one direction of an endpoint, ranked; and the rows of the rule map that follow from them.
 //!
+//! In the tiers of cluster-wide policies, rules are ranked as they are written. In the namespace tier the rules of one level are
+//! ranked by [`Class`], so that neither names nor order matter there.
+//!
 //! A row is a function of its key: [`RuleSet::any_row`] of (rule set, port atom), [`RuleSet::peer_rows`] of (rule set,
 //! identity). Nothing else in the cluster can change what a row says, which is why rows are never modified in place.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use datapath::abi::{Anchors, Direction, PortAtom, PortKey, RuleRow, RuleSetId, Slot, Transport};
 use datapath::verdict::{Action, Tier};
 use rustc_hash::FxHashMap;
 
+use crate::asks::Asks;
 use crate::digest::{Digest, digest};
+use crate::list::{Conditional, Lists};
 use crate::object::ObjectRef;
-use crate::policy::{Peer, PeerTerm, Peers, Pods, Policy, PortTerm, Ports};
+use crate::policy::{Peer, PeerTerm, Peers, Pods, Policy, Ports};
 use crate::tables::{PortAtoms, port_atom};
 use crate::terms::{NamedPort, Term, TermId, Terms};
+
+mod ports;
+
+use ports::{PortList, RankedPorts};
 
 /// The ranked rules of one direction, shared by all endpoints that the same policies select.
 #[derive(Debug)]
@@ -41,6 +51,8 @@ pub struct RankedRule {
     pub action: Action,
     /// Where it comes from.
     pub origin: Origin,
+    /// What must be asked over the connection; `None` if that does not matter.
+    pub asks: Option<Arc<Asks>>,
     peers: RankedPeers,
     ports: RankedPorts,
 }
@@ -55,6 +67,14 @@ pub enum Origin {
         /// The index.
         index: usize,
     },
+    /// What a rule of the namespace tier that allows only some requests leaves of its peers and ports: that is denied, whatever
+    /// plain rules of its level allow.
+    Claim {
+        /// The object of the rule.
+        object: ObjectRef,
+        /// The index of the rule.
+        index: usize,
+    },
     /// The default deny of a pod that these policies isolate.
     Isolation {
         /// The policies.
@@ -62,27 +82,57 @@ pub enum Origin {
     },
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// The order of the rules of one level in the namespace tier.
+///
+/// What closes comes before what opens; among what closes, what needs no request comes first, so that no connection is
+/// redirected only to be closed. What [`Class::Conditional`] leaves of a peer and a port is closed before a plain rule can open
+/// it: a plain rule never widens a conditional one, whoever wrote it and wherever it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Deny,
+    Reject,
+    ConditionalDeny,
+    ConditionalReject,
+    Conditional,
+    Claim,
+    Plain,
+    ConditionalPass,
+    Pass,
+}
+
+impl Class {
+    const fn of(action: Action, conditional: bool) -> Self {
+        match (action, conditional) {
+            (Action::Deny, false) => Self::Deny,
+            (Action::Reject, false) => Self::Reject,
+            (Action::Deny, true) => Self::ConditionalDeny,
+            (Action::Reject, true) => Self::ConditionalReject,
+            (Action::Allow, true) => Self::Conditional,
+            (Action::Allow, false) => Self::Plain,
+            (Action::Pass, true) => Self::ConditionalPass,
+            (Action::Pass, false) => Self::Pass,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// `PolderPolicy prod/api rule 1`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { object, index } => write!(f, "{object} rule {}", index + 1),
+            Self::Claim { object, index } => write!(f, "what {object} rule {} leaves out", index + 1),
+            Self::Isolation { policies } => {
+                let names: Vec<String> = policies.iter().map(ToString::to_string).collect();
+                write!(f, "default, as {} isolates it", names.join(" and "))
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum RankedPeers {
     Any,
     AnyOf(Vec<TermId>),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum RankedPorts {
-    Any,
-    AnyOf(PortList),
-}
-
-/// The ports of a rule, by transport; ranges are disjoint and as few as will do.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct PortList {
-    /// Whether the whole protocol is meant.
-    whole: [bool; 3],
-    /// First to last.
-    ranges: [PortAtoms; 3],
-    /// Of the peer: what these are differs from identity to identity.
-    named: BTreeSet<NamedPort>,
 }
 
 /// The partition of one protocol's ports by the rules for specific peers of one rule set.
@@ -150,18 +200,25 @@ impl RuleSet {
         };
         for tier in Tier::ALL {
             let mut isolating = Vec::new();
+            let mut ranked: Vec<((i32, Class), RankedRule)> = Vec::new();
             for (policy, _) in recipe.policies.iter().filter(|(policy, _)| policy.tier == tier) {
-                set.push_policy(policy, recipe, terms);
+                set.push_policy(policy, recipe, terms, &mut ranked);
                 if policy.block(recipe.direction).isolates {
                     isolating.push(policy.object.clone());
                 }
             }
+            if tier == Tier::Namespace {
+                // Stable: within a class, rules stay in the order of their policies, which no verdict depends on.
+                ranked.sort_by_key(|(place, _)| *place);
+            }
+            set.rules.extend(ranked.into_iter().map(|(_, rule)| rule));
             if !isolating.is_empty() {
                 // Default deny is data: a rule like any other, behind all others of its tier.
                 set.rules.push(RankedRule {
                     tier,
                     action: Action::Deny,
                     origin: Origin::Isolation { policies: isolating },
+                    asks: None,
                     peers: RankedPeers::Any,
                     ports: RankedPorts::Any,
                 });
@@ -171,7 +228,13 @@ impl RuleSet {
         set
     }
 
-    fn push_policy(&mut self, policy: &Policy, recipe: &Recipe, terms: &mut Terms) {
+    fn push_policy(
+        &mut self,
+        policy: &Policy,
+        recipe: &Recipe,
+        terms: &mut Terms,
+        ranked: &mut Vec<((i32, Class), RankedRule)>,
+    ) {
         for (index, rule) in policy.block(recipe.direction).rules.iter().enumerate() {
             let ports = match &rule.ports {
                 Ports::Any => RankedPorts::Any,
@@ -186,13 +249,22 @@ impl RuleSet {
                     RankedPeers::AnyOf(peers.iter().map(acquire).collect())
                 }
             };
-            self.rules.push(RankedRule {
-                tier: policy.tier,
-                action: rule.action,
-                origin: Origin::Rule { object: policy.object.clone(), index },
-                peers,
-                ports,
-            });
+            let object = policy.object.clone();
+            if policy.tier == Tier::Namespace && rule.asks.is_some() && rule.action == Action::Allow {
+                let claim = RankedRule {
+                    tier: policy.tier,
+                    action: Action::Deny,
+                    origin: Origin::Claim { object: object.clone(), index },
+                    asks: None,
+                    peers: peers.clone(),
+                    ports: ports.clone(),
+                };
+                ranked.push(((policy.priority, Class::Claim), claim));
+            }
+            let place = (policy.priority, Class::of(rule.action, rule.asks.is_some()));
+            let origin = Origin::Rule { object, index };
+            let (action, asks) = (rule.action, rule.asks.clone());
+            ranked.push((place, RankedRule { tier: policy.tier, action, origin, asks, peers, ports }));
         }
     }
 
@@ -280,13 +352,14 @@ impl RuleSet {
     }
 
     /// The row for any peer and these ports: the best rules that name no peer, and the port class for those that do.
-    pub(crate) fn any_row(&self, key: PortKey) -> RuleRow {
-        let mut row = RuleRow::EMPTY;
+    pub(crate) fn any_row(&self, key: PortKey, lists: &mut Lists) -> RuleRow {
+        let mut draft = RowDraft::default();
         for (rank, rule) in (0_u32..).zip(&self.rules) {
             if rule.peers == RankedPeers::Any && rule.ports.cover(key) {
-                row.offer(rule.tier, slot(rank, rule.action));
+                draft.add(rank, rule);
             }
         }
+        let row = self.row(&draft, lists);
         match key {
             PortKey::All => row.anchoring(self.anchors()),
             PortKey::Port(transport, atom) => match self.classes[transport as usize].of(atom) {
@@ -306,17 +379,20 @@ impl RuleSet {
     }
 
     /// The rows for an identity that these terms match: the best rules that name one of them, by port class; sorted.
-    pub(crate) fn peer_rows(&self, matched: &[TermId], terms: &Terms) -> Box<[(PortKey, RuleRow)]> {
+    pub(crate) fn peer_rows(
+        &self,
+        matched: &[TermId],
+        terms: &Terms,
+        lists: &mut Lists,
+    ) -> Box<[(PortKey, RuleRow)]> {
         let mut ranks: Vec<u32> =
             matched.iter().filter_map(|term| self.by_term.get(term)).flatten().copied().collect();
         ranks.sort_unstable();
         ranks.dedup();
-        let mut rows = BTreeMap::<PortKey, RuleRow>::new();
+        let mut rows = BTreeMap::<PortKey, RowDraft>::new();
         for rank in ranks {
             let Some(rule) = self.rules.get(rank as usize) else { continue };
-            let mut offer = |key| {
-                rows.entry(key).or_insert(RuleRow::EMPTY).offer(rule.tier, slot(rank, rule.action));
-            };
+            let mut offer = |key| rows.entry(key).or_default().add(rank, rule);
             match &rule.ports {
                 RankedPorts::Any => offer(PortKey::All),
                 RankedPorts::AnyOf(ports) => {
@@ -329,7 +405,22 @@ impl RuleSet {
                 }
             }
         }
-        rows.into_iter().collect()
+        rows.into_iter().map(|(key, draft)| (key, self.row(&draft, lists))).collect()
+    }
+
+    /// A row of these rules; its list is acquired.
+    fn row(&self, draft: &RowDraft, lists: &mut Lists) -> RuleRow {
+        if draft.conditional.is_empty() {
+            return draft.row;
+        }
+        let conditional = |rank: &u32| {
+            let rule = self.rules.get(*rank as usize)?;
+            let asks = Arc::clone(rule.asks.as_ref()?);
+            Some(Conditional { tier: rule.tier, rank: *rank, action: rule.action, asks })
+        };
+        let make = || draft.conditional.iter().filter_map(conditional).collect();
+        let (list, best) = lists.acquire(&draft.conditional, make);
+        draft.row.with_list(list, best)
     }
 
     /// Whether a rule matches a peer of which these terms hold, on this port (`None`: a protocol without ports). For
@@ -398,60 +489,27 @@ impl RuleSet {
     }
 }
 
-impl RankedPorts {
-    /// Whether they cover the ports of a row for any peer, whatever the peer is.
-    fn cover(&self, key: PortKey) -> bool {
-        match (self, key) {
-            (Self::Any, key) => key == PortKey::All,
-            (Self::AnyOf(_), PortKey::All) => false,
-            (Self::AnyOf(ports), PortKey::Port(transport, atom)) => ports.cover(transport, atom),
-        }
+/// What stands in a row.
+struct RowDraft {
+    row: RuleRow,
+    /// The ranks of its conditional rules, sorted.
+    conditional: Vec<u32>,
+}
+
+impl Default for RowDraft {
+    fn default() -> Self {
+        Self { row: RuleRow::EMPTY, conditional: Vec::new() }
     }
 }
 
-impl PortList {
-    /// From the terms of a rule. At ingress, a named port is a number of the endpoint itself.
-    fn new<'a>(ports: impl Iterator<Item = &'a PortTerm>, recipe: &Recipe) -> Self {
-        let mut list = Self::default();
-        let mut ranges = BTreeSet::new();
-        for port in ports {
-            match port {
-                PortTerm::Protocol(transport) => list.whole[*transport as usize] = true,
-                PortTerm::Range { transport, first, last } => {
-                    ranges.insert((*transport, *first, *last));
-                }
-                PortTerm::Named { transport, name } => {
-                    let named = NamedPort { name: Arc::clone(name), transport: *transport };
-                    match recipe.direction {
-                        Direction::Ingress => {
-                            let numbers = recipe.named.get(&named).into_iter().flatten();
-                            ranges.extend(numbers.map(|&(transport, port)| (transport, port, port)));
-                        }
-                        Direction::Egress => {
-                            list.named.insert(named);
-                        }
-                    }
-                }
-            }
+impl RowDraft {
+    /// One more rule. They come by rank; one can come twice in a row.
+    fn add(&mut self, rank: u32, rule: &RankedRule) {
+        if rule.asks.is_none() {
+            self.row.offer(rule.tier, slot(rank, rule.action));
+        } else if self.conditional.last() != Some(&rank) {
+            self.conditional.push(rank);
         }
-        for (transport, first, last) in ranges {
-            let of = &mut list.ranges[transport as usize];
-            match of.last_entry() {
-                Some(mut before) if u32::from(first) <= u32::from(*before.get()) + 1 => {
-                    let end = before.get_mut();
-                    *end = last.max(*end);
-                }
-                _ => {
-                    of.insert(first, last);
-                }
-            }
-        }
-        list
-    }
-
-    /// Whether a port is covered whoever the peer is. (0 is the rest of the protocol, which no range holds.)
-    fn cover(&self, transport: Transport, port: PortAtom) -> bool {
-        self.whole[transport as usize] || port_atom(&self.ranges[transport as usize], port) != 0
     }
 }
 
@@ -471,7 +529,7 @@ fn pods_of(peers: &RankedPeers, terms: &Terms) -> BTreeSet<Pods> {
     }
 }
 
-fn slot(rank: u32, action: Action) -> Slot {
+pub(crate) fn slot(rank: u32, action: Action) -> Slot {
     // 2^28 rules that select one pod do not fit into any memory this runs in; what would not fit is closed.
     Slot::new(rank, action).or_else(|| Slot::new(Slot::MAX_RANK, Action::Deny)).unwrap_or(Slot::EMPTY)
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use datapath::abi::{
-    Address, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow, RuleSetId,
+    Address, Endpoint, Generation, Halves, Identity, ListId, PortAtom, PortKey, RuleKey, RuleRow, RuleSetId,
     Transport,
 };
-use datapath::lookup::Maps;
+use datapath::lookup::{self, Maps};
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
+use crate::list::Lists;
 use crate::object::PodKey;
 
 /// Everything the datapath looks up, at rest: both halves of every value are equal.
@@ -35,6 +36,8 @@ pub struct RuleRows {
     pub any: BTreeMap<PortKey, RuleRow>,
     /// Rows for one identity, by the rule set's own port class; sorted.
     pub peers: FxHashMap<Identity, Box<[(PortKey, RuleRow)]>>,
+    /// The lists of conditional rules that rows name.
+    pub lists: Lists,
 }
 
 impl RuleRows {
@@ -173,6 +176,12 @@ impl Maps for Tables {
 
     fn rule(&self, key: &RuleKey) -> Option<RuleRow> {
         self.rules.get(&key.rule_set())?.get(key.identity(), key.ports())
+    }
+}
+
+impl lookup::Lists for Tables {
+    fn list(&self, rule_set: RuleSetId, id: ListId) -> Option<datapath::l7::List<'_>> {
+        datapath::l7::List::new(self.rules.get(&rule_set)?.lists.get(id)?.bytes()).ok()
     }
 }
 

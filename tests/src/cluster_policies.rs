@@ -101,7 +101,7 @@ enum Port {
     Named(&'static str),
 }
 
-fn priority() -> impl Strategy<Value = i32> {
+pub(crate) fn priority() -> impl Strategy<Value = i32> {
     prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(1000)]
 }
 
@@ -139,7 +139,7 @@ fn outside_peer() -> impl Strategy<Value = Peer> {
     ]
 }
 
-fn namespaced_pod() -> impl Strategy<Value = NamespacedPod> {
+pub(crate) fn namespaced_pod() -> impl Strategy<Value = NamespacedPod> {
     (selector(), selector()).prop_map(|(namespaces, pods)| NamespacedPod {
         namespace_selector: Some(namespaces),
         pod_selector: Some(pods),
@@ -225,6 +225,16 @@ impl Rule {
             ports: self.ports.map(|ports| ports.into_iter().map(admin_port).collect()),
         }
     }
+}
+
+/// A peer of any kind, as our own kinds have them in both directions.
+pub(crate) fn any_peer() -> BoxedStrategy<cnp::EgressPeer> {
+    prop_oneof![4 => inside_peer(), 2 => outside_peer()].prop_map(destination).boxed()
+}
+
+/// A port, as it is written with `protocols`.
+pub(crate) fn any_protocol() -> BoxedStrategy<cnp::Protocol> {
+    port().prop_map(cluster_protocol).boxed()
 }
 
 /// A peer as all kinds write it.

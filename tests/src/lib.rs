@@ -1,7 +1,8 @@
 //! Random clusters for the property tests, which are the files beside `src`.
 //!
 //! ```text
-//! facts, cidrs, policies, cluster_policies -> world()      -> World -> packets(&World) -> Vec<Packet>
+//! facts, cidrs, policies, cluster_policies, polder_policies
+//!                                          -> world()      -> World -> packets(&World) -> Vec<Packet>, requests()
 //!                                             history(most) -> (World, Vec<Change>), apply(&Change, &mut World)
 //! ```
 //!
@@ -18,7 +19,9 @@ pub mod deploy;
 pub mod facts;
 pub mod node;
 pub mod packets;
+pub mod polder_policies;
 pub mod policies;
+pub mod requests;
 pub mod world;
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use proptest::sample::select;
 use crate::cidrs::block;
 use crate::cluster_policies::{admin_network_policy, baseline_admin_network_policy, cluster_network_policy};
 use crate::facts::{KEYS, NAMESPACES, PORT_NAMES, PORTS, VALUES};
+use crate::polder_policies::{cluster_polder_policy, polder_policy};
 
 /// The names of policies, of all kinds.
 pub const NAMES: &[&str] = &["p", "q", "r"];
@@ -30,6 +31,8 @@ pub fn policy() -> impl Strategy<Value = PolicyObject> {
         4 => cluster_network_policy().prop_map(PolicyObject::ClusterNetworkPolicy).boxed(),
         2 => admin_network_policy().prop_map(PolicyObject::AdminNetworkPolicy).boxed(),
         1 => baseline_admin_network_policy().prop_map(PolicyObject::BaselineAdminNetworkPolicy).boxed(),
+        5 => polder_policy().prop_map(PolicyObject::PolderPolicy).boxed(),
+        4 => cluster_polder_policy().prop_map(PolicyObject::ClusterPolderPolicy).boxed(),
     ]
 }
 

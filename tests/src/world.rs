@@ -97,6 +97,8 @@ pub fn spec(policy: &PolicyObject) -> serde_json::Value {
         PolicyObject::ClusterNetworkPolicy(policy) => serde_json::to_value(&policy.spec),
         PolicyObject::AdminNetworkPolicy(policy) => serde_json::to_value(&policy.spec),
         PolicyObject::BaselineAdminNetworkPolicy(policy) => serde_json::to_value(&policy.spec),
+        PolicyObject::PolderPolicy(policy) => serde_json::to_value(&policy.spec),
+        PolicyObject::ClusterPolderPolicy(policy) => serde_json::to_value(&policy.spec),
     };
     spec.unwrap_or_default()
 }

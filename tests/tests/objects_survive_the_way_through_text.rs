@@ -23,6 +23,8 @@ fn written(object: &PolicyObject) -> Value {
         PolicyObject::BaselineAdminNetworkPolicy(policy) => {
             ("policy.networking.k8s.io/v1alpha1", serde_json::to_value(policy))
         }
+        PolicyObject::PolderPolicy(policy) => ("polder.dev/v1alpha1", serde_json::to_value(policy)),
+        PolicyObject::ClusterPolderPolicy(policy) => ("polder.dev/v1alpha1", serde_json::to_value(policy)),
     };
     let mut body = body.unwrap();
     body["apiVersion"] = json!(version);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use datapath::abi::{Address, Endpoint, Generation, Halves, Identity, PortAtom, RuleKey, RuleRow};
 use datapath::lookup::{Decision, Maps, Origin, Query, judge};
+use datapath::verdict::Verdict;
 use policy_compiler::api::PolicyObject;
 use policy_compiler::compiler::{Compiler, Event, Scope};
 use policy_compiler::delta::Delta;
@@ -23,6 +24,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tests::changes::{Change, apply, between, history};
 use tests::packets::packets;
+use tests::requests::requests;
 use tests::world::{World, world};
 
 /// Generations in force before a change: one of each parity, and the last one, after which they begin anew.
@@ -55,7 +57,11 @@ fn query(cluster: &Cluster, packet: &Packet) -> Query {
 }
 
 fn answer(decision: Decision) -> Answer {
-    if decision.verdict.is_allow() { Answer::Allow } else { Answer::Deny }
+    match decision.verdict {
+        Verdict::Allow => Answer::Allow,
+        Verdict::Deny | Verdict::Reject => Answer::Deny,
+        Verdict::Redirect => Answer::Ask,
+    }
 }
 
 /// The case count: `PROPTEST_CASES` for a long campaign, else enough for every run.
@@ -77,6 +83,26 @@ proptest! {
             let decision = compiler.judge(&packet.pod, &query(&world.cluster, &packet));
             let expected = oracle::judge(&objects, &world.cluster, &packet);
             prop_assert_eq!(answer(decision), expected, "{:?}: {:?}", packet, decision);
+        }
+    }
+
+    #[test]
+    fn every_request_gets_the_oracles_answer((world, seed) in (world(), any::<u64>())) {
+        let compiler = compile(&world);
+        let (objects, _) = valid(&world.policies);
+        // Where what is asked decides, many requests; elsewhere one, which gets the answer of its connection.
+        for (number, packet) in packets(&world).into_iter().enumerate() {
+            let query = query(&world.cluster, &packet);
+            let asked = compiler.judge(&packet.pod, &query).verdict == Verdict::Redirect;
+            let many = if asked { 24 } else { usize::from(number % 16 == 0) };
+            for request in requests(seed.wrapping_add(number as u64)).take(many) {
+                request.with(|asked| {
+                    let decision = compiler.judge_request(&packet.pod, &query, asked);
+                    let expected = oracle::judge_request(&objects, &world.cluster, &packet, asked);
+                    prop_assert_eq!(answer(decision), expected, "{:?} {:?}: {:?}", packet, request, decision);
+                    Ok(())
+                })?;
+            }
         }
     }
 

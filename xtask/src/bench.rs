@@ -11,7 +11,7 @@ use crate::process;
 /// Which benchmark.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Its name: a file of tests/benches without `.rs`, or a folder there: `compiler`, `datapath`
+    /// Its name: a file of tests/benches without `.rs`, or a folder there: `compiler`, `datapath`, `requests`
     name: String,
     /// What to pass to it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -350,6 +350,7 @@ fn judged(decision: &Decision, generation: u64) -> Judged {
             datapath::verdict::Verdict::Allow => Verdict::Allow,
             datapath::verdict::Verdict::Deny => Verdict::Deny,
             datapath::verdict::Verdict::Reject => Verdict::Reject,
+            datapath::verdict::Verdict::Redirect => Verdict::Redirect,
         },
         reason: decision.reason.name().to_owned(),
         rule_set: decision.rule.map_or(0, |rule| rule.rule_set.get()),

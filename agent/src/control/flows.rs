@@ -76,7 +76,7 @@ impl Control {
         let ranked = self.compiler.rule(id)?;
         let direction = self.compiler.rule_set_by_id(id.rule_set)?.direction();
         match &ranked.origin {
-            Origin::Rule { object, index } => {
+            Origin::Rule { object, index } | Origin::Claim { object, index } => {
                 let policy = self.compiler.policy(object)?;
                 let block = match direction {
                     datapath::abi::Direction::Ingress => &policy.ingress,

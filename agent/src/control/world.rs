@@ -333,6 +333,8 @@ fn gone(cluster: &Cluster, kind: Kind, names: &Names, events: &mut Vec<Event>) {
         | Kind::ClusterNetworkPolicy
         | Kind::AdminNetworkPolicy
         | Kind::BaselineAdminNetworkPolicy
+        | Kind::PolderPolicy
+        | Kind::ClusterPolderPolicy
         | Kind::Workload => {}
     }
 }

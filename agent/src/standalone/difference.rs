@@ -79,9 +79,10 @@ fn gone<'a, K: Ord, V>(
 
 /// Whether two policies differ at most in where they are written.
 fn says_the_same(a: &Policy, b: &Policy) -> bool {
-    let Policy { object, source: _, tier, priority, subject, ingress, egress } = a;
+    let Policy { object, source: _, tier, mode, priority, subject, ingress, egress } = a;
     *object == b.object
         && *tier == b.tier
+        && *mode == b.mode
         && *priority == b.priority
         && *subject == b.subject
         && *ingress == b.ingress

@@ -448,3 +448,20 @@ fn a_denied_beginning_costs_no_look_up_of_flows_and_two_of_rules() {
         assert!(world.rules_asked.get() - rules <= 3);
     });
 }
+
+#[test]
+fn a_connection_about_which_requests_would_decide_is_closed_as_nothing_reads_them() {
+    for own in [four as fn(u8) -> IpAddr, six] {
+        let syn = tcp((own(1), 40_000), (own(2), 80), SYN);
+        for (before, passes) in [(true, false), (false, true)] {
+            let mut world = World::new(2);
+            world.close(2);
+            world.allow((2, Ingress), None, None);
+            world.ask((2, Ingress), before);
+            assert_eq!(world.reaches(1, 2, &syn), passes);
+            if !passes {
+                world.send(1, 2, &syn).is(Fault::RequestUnread);
+            }
+        }
+    }
+}

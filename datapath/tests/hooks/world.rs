@@ -231,6 +231,15 @@ impl World {
         self.rule(hook, peer, port, Action::Allow);
     }
 
+    /// Adds a rule about what is asked, for any peer on all ports, before or behind those of [`World::rule`].
+    pub(crate) fn ask(&mut self, (pod, direction): (u8, Direction), before: bool) {
+        let key = RuleKey::new(rule_set(pod, direction), Identity::NONE, PortKey::All);
+        if let (Some(row), Some(slot)) = (self.rules.get_mut(&key), Slot::asking(if before { 5 } else { 15 }))
+        {
+            *row = row.with_list(1, [Slot::EMPTY, slot, Slot::EMPTY]);
+        }
+    }
+
     /// Empties a rule set behind everybody's back.
     pub(crate) fn lose_rules(&mut self, (pod, direction): (u8, Direction)) {
         let set = rule_set(pod, direction);

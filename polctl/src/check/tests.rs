@@ -141,7 +141,7 @@ fn the_reference_lists_every_id_and_no_other() {
 #[test]
 fn the_examples_are_free_of_findings() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    for example in ["shop", "shop-next", "multi-tenant", "dual-stack"] {
+    for example in ["shop", "shop-next", "multi-tenant", "dual-stack", "http"] {
         let input = crate::input::Input::load(&crate::input::Args { filename: vec![root.join(example)] });
         assert_eq!(input.problems, [], "{example}");
         assert_eq!(policy_compiler::review::review(&input.compiler), [], "{example}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use datapath::abi::Direction;
 use datapath::lookup::Decision;
-use datapath::verdict::Reason;
+use datapath::verdict::{Reason, Verdict};
 use policy_compiler::compiler::Compiler;
 use policy_compiler::connectivity::{Connectivity, Ground, Peer, PortSet};
 use policy_compiler::object::ObjectRef;
@@ -41,7 +41,7 @@ pub(crate) fn causes(
     let mut found = Vec::new();
     for Ground { direction, decision, ports: about } in of.grounds(src, dst) {
         let ports = about.intersection(ports);
-        if !ports.is_empty() && wanted(direction, decision.verdict.is_allow()) {
+        if !ports.is_empty() && wanted(direction, lets(decision.verdict)) {
             add(&mut found, of.compiler(), direction, decision, &ports);
         }
     }
@@ -57,7 +57,7 @@ fn add(
 ) {
     let bare = Cause {
         direction: name(direction),
-        allows: decision.verdict.is_allow(),
+        allows: lets(decision.verdict),
         reason: decision.reason.name(),
         object: None,
         rule: None,
@@ -74,7 +74,9 @@ fn add(
         Cause { object: Some(object.to_string()), rule, location, ..bare.clone() }
     };
     match decision.rule.and_then(|rule| compiler.rule(rule)).map(|rule| &rule.origin) {
-        Some(Origin::Rule { object, index }) => found.push(of_object(object, Some(*index))),
+        Some(Origin::Rule { object, index } | Origin::Claim { object, index }) => {
+            found.push(of_object(object, Some(*index)))
+        }
         Some(Origin::Isolation { policies }) => {
             found.extend(policies.iter().map(|object| of_object(object, None)));
         }
@@ -94,13 +96,17 @@ pub(crate) fn texts(causes: &[Cause]) -> Vec<String> {
 /// The directions in which anything stands against some ports of a pair.
 pub(crate) fn against(of: &Connectivity<'_>, (src, dst): (&Peer, &Peer), ports: &PortSet) -> Vec<Direction> {
     let grounds = of.grounds(src, dst);
-    let denies = |ground: &&Ground| {
-        !ground.decision.verdict.is_allow() && !ground.ports.intersection(ports).is_empty()
-    };
+    let denies =
+        |ground: &&Ground| !lets(ground.decision.verdict) && !ground.ports.intersection(ports).is_empty();
     let mut directions: Vec<Direction> =
         grounds.iter().filter(denies).map(|ground| ground.direction).collect();
     directions.dedup();
     directions
+}
+
+/// Whether anything is let through, be it some requests only.
+const fn lets(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Allow | Verdict::Redirect)
 }
 
 pub(crate) const fn name(direction: Direction) -> &'static str {

@@ -16,6 +16,9 @@ struct Entry {
     src: String,
     dst: String,
     allow: Vec<Allow>,
+    /// Ports on which what is asked decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_request: Vec<Allow>,
     /// Whether protocols without ports (ICMP) are allowed. The line format has no word for it but `ANY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<bool>,
@@ -43,11 +46,19 @@ pub(crate) fn allow(ports: &PortSet) -> Vec<Allow> {
     Transport::ALL.into_iter().filter_map(entry).collect()
 }
 
+/// The ports on which what is asked decides.
+pub(crate) fn by_request(ports: &PortSet) -> Vec<Allow> {
+    let ranges = ports.by_request();
+    let entry = || Allow { protocol: transport_name(Transport::Tcp), ports: ranges_text(ranges) };
+    (!ranges.is_empty()).then(entry).into_iter().collect()
+}
+
 fn entry(line: &Line<'_>, connectivity: &Connectivity<'_>, names: &Names, explain: bool) -> Entry {
     Entry {
         src: names.peer(&line.src),
         dst: names.peer(&line.dst),
         allow: allow(line.allow),
+        by_request: by_request(line.allow),
         other: None,
         because: explain
             .then(|| causes(connectivity, (&line.src, &line.dst), line.allow, |_, allows| allows)),

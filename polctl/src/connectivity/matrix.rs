@@ -8,6 +8,8 @@ use super::table;
 
 /// A list of ports longer than this is a `p`.
 const SHORT: usize = 8;
+/// The cell of a pair with ports on which what is asked decides.
+const BY_REQUEST: &str = "r";
 
 /// Rows are sources, columns destinations. With a focus, its row and its column only.
 pub(super) fn render(connectivity: &Connectivity<'_>, names: &Names, focus: Option<&WorkloadRef>) -> String {
@@ -30,8 +32,14 @@ pub(super) fn render(connectivity: &Connectivity<'_>, names: &Names, focus: Opti
         [numbers[index].clone(), labels[index].clone()].into_iter().chain(cells).collect::<Vec<_>>()
     };
     let rows: Vec<Vec<String>> = workloads.iter().enumerate().map(row).collect();
-    let legend = "\n.  everything\nX  nothing\np  some ports (a number is the one TCP port; -o wide has all)\n-  it has one pod only\n";
-    table::wide(&header, &rows) + legend
+    let by_request = if rows.iter().flatten().any(|cell| cell == BY_REQUEST) {
+        "r  what is asked decides on some ports (-o wide has which)\n"
+    } else {
+        ""
+    };
+    let legend =
+        "\n.  everything\nX  nothing\np  some ports (a number is the one TCP port; -o wide has all)\n";
+    format!("{}{legend}{by_request}-  it has one pod only\n", table::wide(&header, &rows))
 }
 
 fn text(ports: &PortSet) -> String {
@@ -40,6 +48,9 @@ fn text(ports: &PortSet) -> String {
     }
     if ports.is_empty() {
         return "X".to_owned();
+    }
+    if !ports.by_request().is_empty() {
+        return BY_REQUEST.to_owned();
     }
     let mut tcp = PortSet::empty();
     for (first, last) in ports.ranges(Transport::Tcp) {

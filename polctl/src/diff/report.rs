@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Difference, Entry};
 use crate::connectivity::cause::Cause;
-use crate::connectivity::json::{Allow, allow};
+use crate::connectivity::json::{Allow, allow, by_request};
 use crate::connectivity::names::escape;
 use crate::connectivity::table;
 
@@ -140,12 +140,14 @@ struct JsonEntry<'a> {
 #[derive(Serialize)]
 struct Ports {
     allow: Vec<Allow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_request: Vec<Allow>,
     other: bool,
 }
 
 impl Ports {
     fn of(set: &policy_compiler::connectivity::PortSet) -> Self {
-        Self { allow: allow(set), other: set.other() }
+        Self { allow: allow(set), by_request: by_request(set), other: set.other() }
     }
 }
 

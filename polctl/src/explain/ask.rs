@@ -1,7 +1,7 @@
-//! What is asked about: `--port`, `--protocol`, `--http`.
+//! What is asked about: `--port`, `--protocol`.
 
 use datapath::abi::Transport;
-use policy_compiler::explain::{HttpRequest, Protocol};
+use policy_compiler::explain::Protocol;
 use policy_compiler::facts::Pod;
 
 /// A port as the user wrote it.
@@ -70,26 +70,6 @@ pub(crate) fn protocol(text: &str) -> Result<u8, String> {
     }
 }
 
-/// `GET /path` or `GET http://host/path`.
-pub(crate) fn http(text: &str) -> Result<HttpRequest, String> {
-    let expected = "expected a method and a path, such as 'GET /path'";
-    let (method, target) = text.trim().split_once(' ').ok_or(expected)?;
-    let target = target.trim();
-    let bare = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
-    let (host, path) = match bare {
-        Some(rest) => {
-            let cut = rest.find('/').unwrap_or(rest.len());
-            let (host, path) = rest.split_at(cut);
-            (Some(host.to_owned()), if path.is_empty() { "/" } else { path })
-        }
-        None => (None, target),
-    };
-    if !path.starts_with('/') || method.is_empty() {
-        return Err(expected.to_owned());
-    }
-    Ok(HttpRequest { method: method.to_owned(), path: path.to_owned(), host })
-}
-
 impl Port {
     /// Protocol and number at a destination; `None` if it has no port of that name.
     pub(crate) fn at(&self, destination: Option<&Pod>) -> Option<Protocol> {
@@ -116,16 +96,5 @@ mod tests {
         }
         assert_eq!((protocol("ICMP"), protocol("icmpv6"), protocol("50")), (Ok(1), Ok(58), Ok(50)));
         assert!(protocol("tcp").is_err() && protocol("6").is_err() && protocol("x").is_err());
-    }
-
-    #[test]
-    fn a_request_is_a_method_and_a_path() {
-        let request = http("GET http://shop.example/cart").unwrap();
-        assert_eq!(
-            (&*request.method, &*request.path, request.host.as_deref()),
-            ("GET", "/cart", Some("shop.example"))
-        );
-        assert_eq!(http("POST /x").unwrap().host, None);
-        assert!(http("GET").is_err() && http("GET x").is_err());
     }
 }

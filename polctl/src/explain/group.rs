@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use policy_compiler::compiler::Compiler;
 use policy_compiler::explain::ports::{self, Key, PortGroup, PortSpan};
-use policy_compiler::explain::{Connection, Explanation, HttpRequest, Party, explain};
+use policy_compiler::explain::{Connection, Explanation, Party, Request, explain};
 use serde::Serialize;
 
 use super::kernel::Kernel;
@@ -48,6 +48,19 @@ pub(crate) struct Answer {
 }
 
 impl Answers {
+    /// Whether nothing is denied, and what is asked decides about something.
+    pub(super) fn depends_on_request(&self) -> bool {
+        let verdicts = || {
+            self.answers.iter().flat_map(|answer| {
+                let ports = answer.ports.iter().flatten().map(|group| group.explanation.verdict);
+                answer.explanation.iter().map(|explanation| explanation.verdict).chain(ports)
+            })
+        };
+        let by_port = self.answers.iter().any(|answer| answer.ports.is_some());
+        verdicts().any(|verdict| verdict == "redirect")
+            && (by_port || verdicts().all(|verdict| matches!(verdict, "allow" | "redirect")))
+    }
+
     /// Whether a kernel was asked and does otherwise.
     pub(super) fn kernel_differs(&self) -> bool {
         self.answers.iter().flat_map(|answer| &answer.kernels).any(Kernel::differs)
@@ -71,13 +84,13 @@ enum Told {
 }
 
 /// Judges every unit, and explains one of each distinct answer. `any`: one allowed answer is enough to be allowed.
-pub(crate) fn answer(compiler: &Compiler, units: Units, http: Option<&HttpRequest>, any: bool) -> Answers {
+pub(crate) fn answer(compiler: &Compiler, units: Units, request: Option<&Request>, any: bool) -> Answers {
     let mut groups: Vec<(Told, Vec<Unit>)> = Vec::new();
     for unit in units.units {
         let told = match unit.protocol {
             Some(protocol) => {
-                let connection =
-                    Connection { from: unit.from.clone(), to: unit.to.clone(), protocol, http: None };
+                let (from, to, request) = (unit.from.clone(), unit.to.clone(), request.cloned());
+                let connection = Connection { from, to, protocol, request };
                 Told::One(ports::key(compiler, &connection), name_of_protocol(&unit))
             }
             None => Told::All(ports::keys(compiler, &unit.from, &unit.to)),
@@ -88,7 +101,7 @@ pub(crate) fn answer(compiler: &Compiler, units: Units, http: Option<&HttpReques
         }
     }
     let answers: Vec<Answer> =
-        groups.into_iter().filter_map(|(_, members)| explained(compiler, members, http)).collect();
+        groups.into_iter().filter_map(|(_, members)| explained(compiler, members, request)).collect();
     let mut verdicts = answers.iter().flat_map(|answer| {
         let ports = answer.ports.iter().flatten().map(|group| group.explanation.allowed);
         answer.explanation.iter().map(|explanation| explanation.allowed).chain(ports)
@@ -102,11 +115,12 @@ fn name_of_protocol(unit: &Unit) -> String {
     unit.protocol.map(|protocol| protocol.to_string().replace("ICMPv6", "ICMP")).unwrap_or_default()
 }
 
-fn explained(compiler: &Compiler, members: Vec<Unit>, http: Option<&HttpRequest>) -> Option<Answer> {
+fn explained(compiler: &Compiler, members: Vec<Unit>, request: Option<&Request>) -> Option<Answer> {
     let first = members.first()?;
     let (from, to) = (&first.from, &first.to);
     let explanation = first.protocol.map(|protocol| {
-        explain(compiler, &Connection { from: from.clone(), to: to.clone(), protocol, http: http.cloned() })
+        let (from, to, request) = (from.clone(), to.clone(), request.cloned());
+        explain(compiler, &Connection { from, to, protocol, request })
     });
     let ports = first.protocol.is_none().then(|| ports::all(compiler, from, to));
     let pairs: BTreeSet<Pair> =

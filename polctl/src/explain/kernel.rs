@@ -156,7 +156,7 @@ impl Asking<'_> {
         let protocols = unit.protocol.map_or_else(|| self.protocols(), |protocol| vec![protocol]);
         for protocol in protocols {
             let connection =
-                Connection { from: unit.from.clone(), to: unit.to.clone(), protocol, http: None };
+                Connection { from: unit.from.clone(), to: unit.to.clone(), protocol, request: None };
             let judged = judge(self.compiler, &connection);
             if judged.is_empty() {
                 self.note("no policy is asked about this connection", None);

@@ -49,6 +49,16 @@ spec:
 ";
 
 fn ask(policies: &str, from: &str, to: &str, asked: &Asked) -> anyhow::Result<Answers> {
+    ask_over(policies, from, to, asked, &request::Args::default())
+}
+
+fn ask_over(
+    policies: &str,
+    from: &str,
+    to: &str,
+    asked: &Asked,
+    request: &request::Args,
+) -> anyhow::Result<Answers> {
     let text = format!("{CLUSTER}{policies}");
     let world = manifests::load::load(&["-".into()], &mut text.as_bytes()).world();
     let policies =
@@ -60,7 +70,8 @@ fn ask(policies: &str, from: &str, to: &str, asked: &Asked) -> anyhow::Result<An
     let to = party::find(input.compiler.cluster(), to, "shop")?;
     let any = matches!(asked, Asked::All);
     let units = units::units(&mut input, from, to, asked)?;
-    Ok(group::answer(&input.compiler, units, None, any))
+    let request = request.request().map_err(anyhow::Error::msg)?;
+    Ok(group::answer(&input.compiler, units, request.as_ref(), any))
 }
 
 fn port(text: &str) -> Asked {
@@ -236,5 +247,74 @@ spec:
         "it opens 3 and closes 0",
     ] {
         assert!(text.contains(line), "{line:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn what_is_asked_is_explained_part_by_part() {
+    let limited = "
+---
+apiVersion: polder.dev/v1alpha1
+kind: PolderPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  subject: {podSelector: {matchLabels: {app: web}}}
+  ingress:
+  - {action: Allow, protocols: [{destinationNamedPort: http}], http: [{methods: [GET], path: {prefix: /a}}]}
+---
+apiVersion: polder.dev/v1alpha1
+kind: PolderPolicy
+metadata: {name: audited, namespace: shop}
+spec:
+  subject: {podSelector: {}}
+  mode: Audit
+  ingress:
+  - {action: Deny, http: [{path: {prefix: /a/secret}}]}
+";
+    let http = |text: &str| request::Args { http: Some(text.to_owned()), ..request::Args::default() };
+    let tls = request::Args { tls: Some("a.b".to_owned()), ..request::Args::default() };
+    let none = request::Args::default();
+    for (request, verdict, lines) in [
+        (
+            none,
+            "redirect",
+            &[
+                "8080/TCP: DEPENDS ON WHAT IS ASKED",
+                "what is asked decides, by PolderPolicy shop/web spec.ingress[0]",
+                "name a request",
+            ][..],
+        ),
+        (
+            http("GET /a/x"),
+            "allow",
+            &["GET /a/x on 8080/TCP: ALLOWED", "allowed by PolderPolicy shop/web spec.ingress[0]"],
+        ),
+        (
+            http("POST /b"),
+            "deny",
+            &[
+                "only some requests are allowed here, and this is none of them",
+                "http[0]: the method is POST, not GET; the path is /b, not /a/...",
+                "would allow this if HTTP GET /a/... were asked",
+            ],
+        ),
+        (
+            http("GET /a/secret"),
+            "allow",
+            &[
+                "audit: with the policies in force that are only audited, the verdict would be deny by PolderPolicy shop/audited rule 1",
+            ],
+        ),
+        (tls, "deny", &["TLS to a.b on 8080/TCP: DENIED", "this is no protocol that"]),
+    ] {
+        let answers = ask_over(limited, "client", "pod/web-1", &port("8080"), &request).unwrap();
+        let explanation = answers.answers[0].explanation.as_ref().unwrap();
+        assert_eq!(explanation.verdict, verdict, "{request:?}");
+        assert!(explanation.notes.iter().all(|note| !note.contains("bug")), "{:?}", explanation.notes);
+        assert_eq!(answers.depends_on_request(), verdict == "redirect");
+        let text = anstream::adapter::strip_str(&text::text(&answers)).to_string();
+        for line in lines {
+            assert!(text.contains(line), "{line:?} is missing in\n{text}");
+        }
     }
 }

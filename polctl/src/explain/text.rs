@@ -80,14 +80,19 @@ fn verdict(word: &str) -> String {
     match word {
         "allow" => "ALLOWED".green().bold().to_string(),
         "deny" => "DENIED".red().bold().to_string(),
+        "redirect" => "DEPENDS ON WHAT IS ASKED".yellow().bold().to_string(),
         _ => "REJECTED".red().bold().to_string(),
     }
 }
 
 fn connection(out: &mut String, explanation: &Explanation) {
-    let what = match &explanation.http {
-        Some(http) => format!("{} {} on {}", clean(&http.method), clean(&http.path), explanation.protocol),
-        None => explanation.protocol.clone(),
+    let what = match (&explanation.http, &explanation.tls) {
+        (Some(http), _) => {
+            let host = http.host.as_ref().map_or_else(String::new, |host| format!(" of {}", clean(host)));
+            format!("{} {}{host} on {}", clean(&http.method), clean(&http.path), explanation.protocol)
+        }
+        (None, Some(name)) => format!("TLS to {} on {}", clean(name), explanation.protocol),
+        (None, None) => explanation.protocol.clone(),
     };
     line(out, 0, &format!("{what}: {}", verdict(explanation.verdict)));
     notes(out, explanation);
@@ -131,7 +136,7 @@ fn whole_side(out: &mut String, side: &Side) {
     for (number, change) in (1..).zip(&side.changes) {
         change_text(out, number, change);
     }
-    if !side.decision.verdict.is_allow() && side.changes.is_empty() {
+    if matches!(side.verdict, "deny" | "reject") && side.changes.is_empty() {
         line(out, 2, &"no small change was found that would allow it here".dimmed().to_string());
     }
 }
@@ -172,6 +177,10 @@ fn tier_text(out: &mut String, tier: &TierWalk, with_ports: bool) {
         Outcome::Allowed { rank } => format!("{} by {}", "allowed".green(), by(*rank)),
         Outcome::Denied { rank } => format!("{} by {}", "denied".red(), by(*rank)),
         Outcome::Rejected { rank } => format!("{} by {}", "rejected".red(), by(*rank)),
+        Outcome::Undecided { rank } => format!("{} by {}", "what is asked decides,".yellow(), by(*rank)),
+        Outcome::NotAmongAllowed { .. } => {
+            format!("{}: only some requests are allowed here, and this is none of them", "denied".red())
+        }
         Outcome::DeniedByDefault { policies, .. } => {
             let policies: Vec<String> = policies
                 .iter()

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use manifests::document;
 use manifests::node::{Content, Entry, Node};
-use policy_compiler::explain::HttpRequest;
+use policy_compiler::explain::Request;
 use policy_compiler::object::{Location, ObjectRef};
 use policy_compiler::problem::{Problem, Severity};
 
 use super::by::{self, By};
 use crate::explain::ask::{self, Port};
+use crate::explain::request;
 
 /// The id of what is wrong with a test file.
 const INVALID_TEST: &str = "invalid-test";
@@ -36,7 +37,7 @@ pub(super) struct Test {
     pub(super) from: Vec<String>,
     pub(super) to: Vec<String>,
     pub(super) asked: Vec<Asked>,
-    pub(super) http: Option<HttpRequest>,
+    pub(super) request: Option<Request>,
     pub(super) allow: bool,
     pub(super) by: Option<By>,
 }
@@ -151,20 +152,33 @@ impl Reader {
 
     fn test(&mut self, node: &Node, path: &str) -> Option<Test> {
         let before = self.problems.len();
-        let known = ["name", "from", "to", "port", "protocol", "http", "expect", "by"];
+        let known = [
+            "name", "from", "to", "port", "protocol", "http", "host", "headers", "grpc", "tls", "expect",
+            "by",
+        ];
         let mut test = Test {
             location: self.location(node.line),
             name: None,
             from: Vec::new(),
             to: Vec::new(),
             asked: Vec::new(),
-            http: None,
+            request: None,
             allow: false,
             by: None,
         };
+        let mut request = request::Args::default();
         for entry in self.entries(node, path, &known) {
             let path = format!("{path}.{}", entry.key);
-            self.field(entry, &path, &mut test);
+            self.field(entry, &path, &mut test, &mut request);
+        }
+        match request.request() {
+            Ok(request) => test.request = request,
+            Err(error) => {
+                self.problem(node.line, path, error, "http: GET /path, grpc: service/method or tls: name")
+            }
+        }
+        if test.request.is_some() && !test.asked.iter().any(|asked| matches!(asked, Asked::Port(_))) {
+            self.problem(node.line, path, "a request is named without a port", "the port that it is sent to");
         }
         if matches!(node.content, Content::Map(_)) {
             for (field, what) in
@@ -181,7 +195,7 @@ impl Reader {
         (self.problems.len() == before).then_some(test)
     }
 
-    fn field(&mut self, entry: &Entry, path: &str, test: &mut Test) {
+    fn field(&mut self, entry: &Entry, path: &str, test: &mut Test, request: &mut request::Args) {
         let texts = self.texts(&entry.value, path);
         let single = match &texts[..] {
             [(text, line)] => Some((text.clone(), *line)),
@@ -207,10 +221,11 @@ impl Reader {
                 }
             }
             ("name", Some((text, _))) => test.name = Some(text),
-            ("http", Some((text, line))) => match ask::http(&text) {
-                Ok(request) => test.http = Some(request),
-                Err(error) => self.problem(line, path, error, "GET /path"),
-            },
+            ("http", Some((text, _))) => request.http = Some(text),
+            ("host", Some((text, _))) => request.host = Some(text),
+            ("grpc", Some((text, _))) => request.grpc = Some(text),
+            ("tls", Some((text, _))) => request.tls = Some(text),
+            ("headers", _) => request.header = texts.into_iter().map(|(text, _)| text).collect(),
             ("expect", Some((text, line))) => match &*text {
                 "allow" => test.allow = true,
                 "deny" => test.allow = false,

@@ -40,7 +40,7 @@ pub(super) struct Case {
     /// `5432/TCP`
     pub(super) port: String,
     pub(super) passed: bool,
-    /// `allow`, `deny` or `reject`.
+    /// `allow`, `deny`, `reject`, or `redirect` if what is asked decides and was not named.
     pub(super) verdict: &'static str,
     /// What each side says.
     pub(super) sides: Vec<Said>,
@@ -98,8 +98,8 @@ fn judged(compiler: &Compiler, unit: &Unit, test: &Test, cases: &mut Vec<Case>) 
     let Unit { from, to, protocol } = unit;
     match *protocol {
         Some(protocol) => {
-            let connection =
-                Connection { from: from.clone(), to: to.clone(), protocol, http: test.http.clone() };
+            let (from, to, request) = (from.clone(), to.clone(), test.request.clone());
+            let connection = Connection { from, to, protocol, request };
             cases.push(case(unit, protocol.to_string(), &walk(compiler, &connection), test));
         }
         None => {

@@ -130,7 +130,7 @@ tests:
             "t.yaml:3: PolicyTest t.yaml: unknown field `test`; expected one of apiVersion, kind, manifests, tests",
             "t.yaml:1: PolicyTest t.yaml: apiVersion: found a string (polder.dev/v1); expected polder.dev/v1alpha1",
             "t.yaml:7: PolicyTest t.yaml: tests[0]: unknown field `ports`; expected one of name, from, to, port, \
-             protocol, http, expect, by",
+             protocol, http, host, headers, grpc, tls, expect, by",
             "t.yaml:6: PolicyTest t.yaml: tests[0].to: found an empty list; expected at least one value",
             "t.yaml:8: PolicyTest t.yaml: tests[0].expect: \"drop\" is no verdict; expected allow or deny",
             "t.yaml:11: PolicyTest t.yaml: tests[1].port: port 0 is out of range; expected 1 to 65535; expected 80, \
@@ -215,7 +215,7 @@ fn the_tests_of_the_examples_pass_and_those_of_the_shop_notice_its_change() {
             .collect();
         failed
     };
-    for example in ["shop", "shop-next", "multi-tenant", "dual-stack"] {
+    for example in ["shop", "shop-next", "multi-tenant", "dual-stack", "http"] {
         assert_eq!(run(example, example), Vec::<String>::new(), "{example}");
     }
     assert_eq!(

@@ -91,6 +91,7 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Allow => "allow",
         Verdict::Deny => "deny",
         Verdict::Reject => "reject",
+        Verdict::Redirect => "redirect",
     }
 }
 

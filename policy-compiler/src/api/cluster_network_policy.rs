@@ -45,8 +45,11 @@ pub struct Spec {
 /// The pods a policy applies to; exactly one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = [{"rule": "[has(self.namespaces), has(self.pods)].exists_one(x, x)", "message": "exactly one of namespaces and pods"}])))]
 pub struct Subject {
     /// All pods of these namespaces.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "super::definition::label_selector"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<LabelSelector>,
     /// These pods of these namespaces.
@@ -57,11 +60,15 @@ pub struct Subject {
 /// Pods in namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("required" = ["podSelector"])))]
 pub struct NamespacedPod {
     /// The namespaces; empty selects all, and so does absent in `ClusterNetworkPolicy`. Required in v1alpha1.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "super::definition::label_selector"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// The pods in them; empty selects all. Required.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "super::definition::label_selector"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
 }
@@ -117,20 +124,26 @@ pub struct IngressPeer {
 /// A destination; exactly one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = [{"rule": "[has(self.namespaces), has(self.pods), has(self.nodes), has(self.networks), has(self.domainNames)].exists_one(x, x)", "message": "exactly one of namespaces, pods, nodes, networks and domainNames"}])))]
 pub struct EgressPeer {
     /// All pods of these namespaces.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "super::definition::label_selector"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<LabelSelector>,
     /// These pods of these namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<NamespacedPod>,
     /// The addresses of these nodes.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "super::definition::label_selector"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<LabelSelector>,
     /// 1 to 25 prefixes.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 25), inner(length(max = 43))))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<String>>,
     /// 1 to 25 names; only in `Accept` rules.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 25), inner(length(max = 255))))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain_names: Option<Vec<String>>,
 }
@@ -138,6 +151,8 @@ pub struct EgressPeer {
 /// One protocol match; exactly one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = [{"rule": "[has(self.tcp), has(self.udp), has(self.sctp), has(self.destinationNamedPort)].exists_one(x, x)", "message": "exactly one of tcp, udp, sctp and destinationNamedPort"}])))]
 pub struct Protocol {
     /// TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +164,7 @@ pub struct Protocol {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sctp: Option<ProtocolPorts>,
     /// The name of a container port, whatever its protocol.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 63)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_named_port: Option<String>,
 }
@@ -156,6 +172,8 @@ pub struct Protocol {
 /// What is matched of a protocol; at least one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1)))]
 pub struct ProtocolPorts {
     /// The destination port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,8 +183,11 @@ pub struct ProtocolPorts {
 /// A port or a range; exactly one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = [{"rule": "[has(self.number), has(self.range)].exists_one(x, x)", "message": "exactly one of number and range"}])))]
 pub struct Port {
     /// 1 to 65535.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i32>,
     /// A range.
@@ -176,11 +197,16 @@ pub struct Port {
 
 /// Ports `start` to `end`, both included; `start` is below `end`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("required" = ["start", "end"])))]
+#[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = [{"rule": "self.start < self.end", "message": "start is below end"}])))]
 pub struct PortRange {
     /// 1 to 65535.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<i32>,
     /// 1 to 65535.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<i32>,
 }

@@ -2,6 +2,9 @@
 
 pub mod admin_network_policy;
 pub mod cluster_network_policy;
+#[cfg(feature = "schema")]
+pub mod definition;
+pub mod polder_policy;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,10 +23,14 @@ pub enum PolicyObject {
     AdminNetworkPolicy(admin_network_policy::AdminNetworkPolicy),
     /// policy.networking.k8s.io/v1alpha1
     BaselineAdminNetworkPolicy(admin_network_policy::BaselineAdminNetworkPolicy),
+    /// polder.dev/v1alpha1
+    PolderPolicy(polder_policy::PolderPolicy),
+    /// polder.dev/v1alpha1
+    ClusterPolderPolicy(polder_policy::ClusterPolderPolicy),
 }
 
 impl PolicyObject {
-    /// Its kind, namespace and name. A `NetworkPolicy` without a namespace is in `default`, as with kubectl. An object
+    /// Its kind, namespace and name. A namespaced policy without a namespace is in `default`, as with kubectl. An object
     /// without a name has the empty one.
     pub fn object(&self) -> ObjectRef {
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
@@ -41,6 +48,13 @@ impl PolicyObject {
             }
             Self::BaselineAdminNetworkPolicy(policy) => {
                 ObjectRef::cluster("BaselineAdminNetworkPolicy", &name(&policy.metadata.name))
+            }
+            Self::PolderPolicy(policy) => {
+                let namespace = namespace(&policy.metadata);
+                ObjectRef::namespaced("PolderPolicy", namespace, &name(&policy.metadata.name))
+            }
+            Self::ClusterPolderPolicy(policy) => {
+                ObjectRef::cluster("ClusterPolderPolicy", &name(&policy.metadata.name))
             }
         }
     }

@@ -97,19 +97,22 @@ impl Compiler {
 
     fn add_peer_rows(&mut self, id: RuleSetId, identity: Identity, delta: &mut Delta) {
         let Some(set) = self.endpoints.rule_set(id) else { return };
-        let rows = set.peer_rows(self.identities.terms(identity), &self.terms);
+        let of = self.tables.rules.entry(id).or_default();
+        let rows = set.peer_rows(self.identities.terms(identity), &self.terms, &mut of.lists);
         if rows.is_empty() {
             return;
         }
         for (ports, _) in &rows {
             delta.row(id, identity, *ports, None);
         }
-        self.tables.rules.entry(id).or_default().peers.insert(identity, rows);
+        of.peers.insert(identity, rows);
     }
 
     fn remove_peer_rows(&mut self, id: RuleSetId, identity: Identity, delta: &mut Delta) {
-        if let Some(rows) = self.tables.rules.get_mut(&id).and_then(|rows| rows.peers.remove(&identity)) {
+        let Some(of) = self.tables.rules.get_mut(&id) else { return };
+        if let Some(rows) = of.peers.remove(&identity) {
             for (ports, row) in rows {
+                of.lists.release(row.list());
                 delta.row(id, identity, ports, Some(row));
             }
         }
@@ -127,9 +130,12 @@ impl Compiler {
             }
             let Some(set) = self.endpoints.rule_set(id) else { continue };
             let rows = self.tables.rules.entry(id).or_default();
-            let row = if there { set.any_row(key) } else { RuleRow::EMPTY };
+            let row = if there { set.any_row(key, &mut rows.lists) } else { RuleRow::EMPTY };
             let before =
                 if row == RuleRow::EMPTY { rows.any.remove(&key) } else { rows.any.insert(key, row) };
+            if let Some(before) = &before {
+                rows.lists.release(before.list());
+            }
             if before != Some(row).filter(|row| *row != RuleRow::EMPTY) {
                 delta.row(id, Identity::NONE, key, before);
             }
@@ -144,7 +150,7 @@ impl Compiler {
             firsts.map(move |first| PortKey::Port(transport, *first))
         });
         for key in std::iter::once(PortKey::All).chain(atoms) {
-            let row = set.any_row(key);
+            let row = set.any_row(key, &mut rows.lists);
             if row != RuleRow::EMPTY {
                 rows.any.insert(key, row);
             }
@@ -152,7 +158,7 @@ impl Compiler {
         let identities: FxHashSet<Identity> =
             set.peer_terms().flat_map(|term| self.terms.identities(term)).copied().collect();
         for identity in identities {
-            let found = set.peer_rows(self.identities.terms(identity), &self.terms);
+            let found = set.peer_rows(self.identities.terms(identity), &self.terms, &mut rows.lists);
             if !found.is_empty() {
                 rows.peers.insert(identity, found);
             }

@@ -12,7 +12,7 @@ use crate::facts::{Namespace, Node, Pod};
 use crate::index::SelectorIndex;
 use crate::labels::{Labels, OfNamespace};
 use crate::object::{ObjectRef, PodKey};
-use crate::policy::{Namespaces, Pods, Policy, PortTerm, Ports};
+use crate::policy::{Mode, Namespaces, Pods, Policy, PortTerm, Ports};
 use crate::terms::NamedPort;
 
 /// What has to be looked at again.
@@ -52,7 +52,8 @@ impl Policies {
         self.retained.remove(&policy.object);
         let says = Direction::ALL.map(|direction| {
             let block = policy.block(direction);
-            let silent = !block.isolates && block.rules.is_empty();
+            let audited = policy.mode == Mode::Audit;
+            let silent = audited || !block.isolates && block.rules.is_empty();
             (!silent).then(|| digest(&(&policy.object, policy.tier as u8, policy.priority, block)))
         });
         if let Some(before) = self.known.get_mut(&policy.object) {

@@ -19,18 +19,21 @@ mod identities;
 mod intake;
 mod namespaces;
 mod peers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use datapath::abi::{Direction, Identity, RuleSetId, Transport};
-use datapath::lookup::{Decision, Query, RuleId, judge};
+use datapath::http::Request;
+use datapath::lookup::{Decision, Query, RuleId, judge, judge_request};
 
 use crate::delta::Delta;
 use crate::facts::{Cluster, EndpointSlice, Namespace, Node, Pod, Service};
 use crate::object::{ObjectRef, PodKey};
-use crate::policy::{PeerTerm, Policy};
+use crate::policy::{Mode, PeerTerm, Policy};
 use crate::rule_set::{RankedRule, RuleMatch, RuleSet};
 use crate::tables::{Tables, address};
 use crate::terms::{Term, Terms};
@@ -178,6 +181,18 @@ impl Compiler {
     /// Judges a packet, through the tables and the datapath's own look-up.
     pub fn judge(&self, endpoint: &PodKey, query: &Query) -> Decision {
         judge(&self.tables, endpoint, query)
+    }
+
+    /// Judges what is asked over a connection, of whose first packet the query is.
+    pub fn judge_request(&self, endpoint: &PodKey, query: &Query, request: &Request<'_>) -> Decision {
+        judge_request(&self.tables, &self.tables, endpoint, query, request)
+    }
+
+    /// The same facts and policies, with the policies in force that are only audited; `None` if there are none.
+    pub fn audited(&self) -> Option<Self> {
+        let audited = self.policies().any(|policy| policy.mode == Mode::Audit);
+        let enforced = self.policies().map(|policy| Arc::new(policy.enforced()));
+        audited.then(|| Self::compile(self.scope.clone(), &self.cluster, enforced))
     }
 
     /// The rule set of an endpoint's direction; `None` if no policy speaks about it or the endpoint is not known.

@@ -142,8 +142,12 @@ impl Cells {
     }
 
     fn allowed(&self, compiler: &Compiler, peer: Identity) -> PortSet {
+        let limited = |(decision, ports): (Decision, &PortSet)| {
+            (decision.verdict == Verdict::Redirect).then(|| ports.limited())
+        };
+        let limited: Vec<PortSet> = self.decisions(compiler, peer).filter_map(limited).collect();
         let allowed = self.decisions(compiler, peer).filter(|(decision, _)| decision.verdict.is_allow());
-        PortSet::union_of_disjoint(allowed.map(|(_, ports)| ports))
+        PortSet::union_of_disjoint(allowed.map(|(_, ports)| ports).chain(&limited))
     }
 }
 
@@ -185,7 +189,7 @@ struct Rows<'a>(&'a [(PortKey, RuleRow)]);
 impl Hash for Rows<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for (ports, row) in self.0 {
-            (ports, row.slots(), row.class()).hash(state);
+            (ports, row.slots(), row.class(), row.list()).hash(state);
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct PortSet {
     ranges: [Vec<(u16, u16)>; 3],
     /// Everything that has no ports: ICMP and all protocols but the three.
     other: bool,
+    /// Ports of TCP on which what is asked decides; none of them is in `ranges`.
+    by_request: Vec<(u16, u16)>,
 }
 
 /// The operations on sets that are made range by range.
@@ -32,12 +34,23 @@ impl PortSet {
 
     /// Every port of every protocol, and the protocols without ports.
     pub fn all() -> Self {
-        Self { ranges: [const { WHOLE }; 3].map(|whole| vec![whole]), other: true }
+        let ranges = [const { WHOLE }; 3].map(|whole| vec![whole]);
+        Self { ranges, other: true, by_request: Vec::new() }
     }
 
     /// The ranges of one protocol: first and last port, sorted, apart from each other.
     pub fn ranges(&self, transport: Transport) -> &[(u16, u16)] {
         &self.ranges[transport as usize]
+    }
+
+    /// The ports of TCP on which what is asked decides: there, some requests are allowed.
+    pub fn by_request(&self) -> &[(u16, u16)] {
+        &self.by_request
+    }
+
+    /// The same ports of TCP, and on each of them what is asked decides.
+    pub(super) fn limited(&self) -> Self {
+        Self { by_request: self.ranges(Transport::Tcp).to_vec(), ..Self::empty() }
     }
 
     /// Whether the protocols without ports (ICMP) are in it.
@@ -55,9 +68,9 @@ impl PortSet {
         self.other && Transport::ALL.into_iter().all(|transport| self.is_whole(transport))
     }
 
-    /// Whether any port is in it.
+    /// Whether any port is in it, be it for some requests only.
     pub fn has_ports(&self) -> bool {
-        self.ranges.iter().any(|ranges| !ranges.is_empty())
+        !self.by_request.is_empty() || self.ranges.iter().any(|ranges| !ranges.is_empty())
     }
 
     /// Whether all ports of a protocol are in it.
@@ -65,7 +78,7 @@ impl PortSet {
         self.ranges(transport) == [WHOLE]
     }
 
-    /// Whether a port is in it; without a port, whether the protocols without ports are.
+    /// Whether a port is in it, whatever is asked; without a port, whether the protocols without ports are.
     pub fn contains(&self, port: Option<(Transport, u16)>) -> bool {
         let Some((transport, port)) = port else { return self.other };
         self.ranges(transport).iter().any(|(first, last)| (*first..=*last).contains(&port))
@@ -93,6 +106,7 @@ impl PortSet {
         let mut all = Self::empty();
         for set in sets {
             all.other |= set.other;
+            all.by_request.extend(&set.by_request);
             for (ranges, more) in all.ranges.iter_mut().zip(&set.ranges) {
                 ranges.extend(more);
             }
@@ -115,7 +129,17 @@ impl PortSet {
     fn combine(&self, with: &Self, operation: Operation) -> Self {
         let ranges = Transport::ALL
             .map(|transport| combine(self.ranges(transport), with.ranges(transport), operation));
-        Self { ranges, other: holds(operation, self.other, with.other) }
+        let other = holds(operation, self.other, with.other);
+        let tcp = Transport::Tcp as usize;
+        // Ports on which something is let through.
+        let open = |set: &Self| combine(&set.ranges[tcp], &set.by_request, Operation::Union);
+        let by_request = match operation {
+            Operation::Union | Operation::Intersection => {
+                combine(&combine(&open(self), &open(with), operation), &ranges[tcp], Operation::Difference)
+            }
+            Operation::Difference => combine(&self.by_request, &open(with), operation),
+        };
+        Self { ranges, other, by_request }
     }
 }
 
@@ -179,7 +203,8 @@ pub fn ranges_text(ranges: &[(u16, u16)]) -> String {
 }
 
 impl fmt::Display for PortSet {
-    /// `ANY`, `none`, or `TCP 80,443; UDP; other`: a protocol without ports is all of it, `other` is what has no ports.
+    /// `ANY`, `none`, or `TCP 80,443; TCP 8080 by request; UDP; other`: a protocol without ports is all of it, `other` is what has
+    /// no ports, and `by request` are ports on which what is asked decides.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_all() {
             return f.write_str("ANY");
@@ -188,15 +213,18 @@ impl fmt::Display for PortSet {
             return f.write_str("none");
         }
         let mut separator = "";
-        for transport in Transport::ALL {
-            let ranges = self.ranges(transport);
+        let listed = Transport::ALL.map(|transport| (transport, self.ranges(transport), ""));
+        let [tcp, udp, sctp] = listed;
+        let by_request = (Transport::Tcp, self.by_request(), " by request");
+        for (transport, ranges, how) in [tcp, by_request, udp, sctp] {
             if ranges.is_empty() {
                 continue;
             }
             write!(f, "{separator}{}", transport_name(transport))?;
-            if !self.is_whole(transport) {
+            if *ranges != [WHOLE] {
                 write!(f, " {}", ranges_text(ranges))?;
             }
+            f.write_str(how)?;
             separator = "; ";
         }
         if self.other {
@@ -233,6 +261,8 @@ mod tests {
             tcp(&[(1, 10), (20, 30), (65535, 65535)]),
             tcp(&[(5, 25), (30, 40)]),
             tcp(&[(1, 65535)]),
+            tcp(&[(1, 10), (30, 65535)]).limited(),
+            tcp(&[(1, 20)]).union(&tcp(&[(10, 40)]).limited()),
         ];
         for a in &sets {
             for b in &sets {
@@ -246,6 +276,18 @@ mod tests {
                 assert_eq!(a.difference(b).union(&a.intersection(b)), *a, "a set is written in one way only");
             }
         }
+    }
+
+    #[test]
+    fn a_port_for_some_requests_is_open_to_them_only_where_both_ends_let_them_through() {
+        let (free, limited) = (tcp(&[(80, 80)]), tcp(&[(80, 81)]).limited());
+        assert_eq!(free.intersection(&limited), tcp(&[(80, 80)]).limited());
+        assert_eq!(free.union(&limited).to_string(), "TCP 80; TCP 81 by request");
+        assert_eq!(limited.to_string(), "TCP 80-81 by request");
+        assert_eq!((limited.has_ports(), limited.is_empty()), (true, false));
+        assert_eq!(PortSet::all().intersection(&limited), limited);
+        assert_eq!(PortSet::all().union(&limited), PortSet::all());
+        assert_eq!(limited.difference(&free), tcp(&[(81, 81)]).limited());
     }
 
     #[test]

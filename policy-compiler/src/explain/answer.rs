@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use datapath::abi::Direction;
 use datapath::lookup::Decision;
+use datapath::verdict::{Reason, Verdict};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,7 +20,8 @@ use crate::policy::{Action, Policy};
 pub struct Explanation {
     /// Whether both ends allow it.
     pub allowed: bool,
-    /// `allow`, `deny` or `reject`: what the first side that does not allow it says.
+    /// `allow`, `deny` or `reject`: what the first side that does not allow it says; `redirect` if what is asked decides, and was
+    /// not said.
     pub verdict: &'static str,
     /// Who opens it.
     pub from: End,
@@ -30,6 +32,9 @@ pub struct Explanation {
     /// What is asked over it, if that was said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpRequest>,
+    /// The name that TLS asks for, if that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
     /// Egress of the source, then ingress of the destination; each only if it is a pod that policy is about.
     pub sides: Vec<Side>,
     /// What else one should know.
@@ -76,7 +81,7 @@ pub struct Side {
     pub pod: PodKey,
     /// `egress` or `ingress`, seen from that pod.
     pub direction: &'static str,
-    /// `allow`, `deny` or `reject`.
+    /// `allow`, `deny`, `reject`, or `redirect` if what is asked decides, and was not said.
     pub verdict: &'static str,
     /// Why, by its stable name: `rule_denies`.
     pub reason: &'static str,
@@ -139,6 +144,16 @@ pub enum Outcome {
         /// The rank.
         rank: u32,
     },
+    /// The rule of this rank, which comes before any other, says something of requests only, and none is known.
+    Undecided {
+        /// The rank.
+        rank: u32,
+    },
+    /// Rules allow only some requests of this peer on this port, and this is none of them.
+    NotAmongAllowed {
+        /// The rank of what closes the rest.
+        rank: u32,
+    },
     /// No rule allows, and these policies isolate the pod.
     DeniedByDefault {
         /// The rank of the default.
@@ -162,12 +177,18 @@ pub struct RuleWalk {
     pub index: usize,
     /// `allow`, `deny`, `pass` or `reject`.
     pub action: &'static str,
-    /// Whether peer and port match.
+    /// Whether peer and port match, and what is asked.
     pub matched: bool,
     /// Whether the peer matches.
     pub peer: bool,
     /// Whether protocol and port match.
     pub port: bool,
+    /// Whether what is asked matches. Absent if the rule does not ask, or nothing is known of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<bool>,
+    /// What must be asked, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asks: Option<String>,
     /// Whether it was asked: no rule before it had decided.
     pub reached: bool,
     /// Why it does not match, for each part that does not.
@@ -184,7 +205,7 @@ pub struct RuleWalk {
 /// A part of a rule that does not match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
-    /// Which half of the rule it belongs to.
+    /// Which part of the rule it belongs to.
     pub part: Part,
     /// The field.
     pub path: String,
@@ -192,7 +213,7 @@ pub struct Mismatch {
     pub text: String,
 }
 
-/// A half of a rule.
+/// A part of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
@@ -200,6 +221,8 @@ pub enum Part {
     Peer,
     /// Protocol and port.
     Port,
+    /// What is asked.
+    Request,
 }
 
 /// A rule that nearly allows.
@@ -275,9 +298,18 @@ impl Side {
             Outcome::Allowed { rank }
             | Outcome::Denied { rank }
             | Outcome::Rejected { rank }
+            | Outcome::Undecided { rank }
+            | Outcome::NotAmongAllowed { rank }
             | Outcome::DeniedByDefault { rank, .. } => Some(rank),
             Outcome::NoPolicy | Outcome::NoMatch | Outcome::Passed { .. } | Outcome::NotReached => None,
         })
+    }
+
+    /// Whether what is asked decides, or did.
+    pub fn is_conditional(&self) -> bool {
+        self.decision.verdict == Verdict::Redirect
+            || self.decision.reason == Reason::OtherProtocol
+            || self.reached().any(|rule| rule.peer && rule.port && rule.asks.is_some())
     }
 
     /// All rules that were asked.

@@ -7,7 +7,7 @@ use datapath::abi::Direction;
 use datapath::lookup::Origin;
 
 use super::answer::{End, EndKind};
-use super::{Connection, Party, Protocol};
+use super::{Connection, Party, Protocol, Request};
 use crate::compiler::Compiler;
 use crate::facts::{Node, Phase, Pod};
 use crate::object::PodKey;
@@ -40,6 +40,8 @@ pub(super) struct Judged<'a> {
     /// The pod that the connection goes to: named ports are its.
     pub(super) destination: Option<&'a Arc<Pod>>,
     pub(super) protocol: Protocol,
+    /// What is asked, if that is known.
+    pub(super) request: Option<&'a Request>,
     pub(super) origin: Origin,
 }
 
@@ -49,7 +51,7 @@ impl<'a> Ends<'a> {
     }
 
     /// Egress of the source, then ingress of the destination, as far as they are pods that policy is about.
-    pub(super) fn judged(&self, protocol: Protocol) -> Vec<Judged<'a>> {
+    pub(super) fn judged(&self, connection: &'a Connection) -> Vec<Judged<'a>> {
         let egress = self.from.pod.map(|pod| (pod, Direction::Egress, self.to));
         let ingress = self.to.pod.map(|pod| (pod, Direction::Ingress, self.from));
         let judged = egress.into_iter().chain(ingress).map(|(pod, direction, peer)| Judged {
@@ -57,7 +59,8 @@ impl<'a> Ends<'a> {
             direction,
             peer,
             destination: self.to.pod,
-            protocol,
+            protocol: connection.protocol,
+            request: connection.request.as_ref(),
             origin: origin(pod, direction, peer),
         });
         judged.collect()

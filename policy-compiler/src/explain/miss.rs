@@ -3,7 +3,7 @@
 use datapath::abi::Direction;
 use datapath::verdict::Action;
 
-use super::answer::{NearestMiss, RuleWalk, Side};
+use super::answer::{NearestMiss, Part, RuleWalk, Side};
 use super::ends::Judged;
 use super::transport_name;
 use super::walk::rule_of;
@@ -58,12 +58,22 @@ fn conditions(judged: &Judged<'_>, rule: &RuleWalk, written: &Rule) -> String {
     if !rule.port {
         all.push(port_condition(judged, written));
     }
+    if rule.request == Some(false) {
+        all.push(request_condition(rule));
+    }
     if !rule.peer
         && let Some(miss) = closest(rule)
     {
         all.push(peer_condition(judged, miss, written));
     }
     all.join(" and ")
+}
+
+/// `if HTTP GET /cart were asked (the method is POST, not GET)`
+fn request_condition(rule: &RuleWalk) -> String {
+    let why = rule.why_not.iter().find(|why| why.part == Part::Request);
+    let why = why.map_or_else(String::new, |why| format!(" ({})", why.text));
+    format!("if {} were asked{why}", rule.asks.as_deref().unwrap_or("something else"))
 }
 
 /// `on port 8443/TCP or 80/TCP (web)`; `if the destination had a port named web`

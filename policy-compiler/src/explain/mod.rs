@@ -14,10 +14,12 @@
 //! something does not match looks at selectors and labels.
 
 mod answer;
+mod audit;
 mod change;
 mod ends;
 mod miss;
 pub mod ports;
+mod request;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -28,13 +30,13 @@ use std::net::IpAddr;
 pub use datapath::abi::{Direction, Transport};
 use datapath::lookup::{Decision, Query};
 use datapath::verdict::Verdict;
-use serde::Serialize;
 
 pub use answer::{
     Blast, Change, End, EndKind, Explanation, Mismatch, NearestMiss, Outcome, Part, Place, RuleWalk, Side,
     TierWalk,
 };
 use ends::{Ends, Judged};
+pub use request::{HttpRequest, Request};
 
 use crate::compiler::Compiler;
 use crate::object::PodKey;
@@ -48,8 +50,8 @@ pub struct Connection {
     pub to: Party,
     /// Protocol and destination port.
     pub protocol: Protocol,
-    /// What is asked over it, if that matters.
-    pub http: Option<HttpRequest>,
+    /// What is asked over it, if that is known.
+    pub request: Option<Request>,
 }
 
 /// One end of a connection.
@@ -68,18 +70,6 @@ pub enum Protocol {
     Transport(Transport, u16),
     /// Any other, by its IANA number: 1 is ICMP, 58 is `ICMPv6`.
     Other(u8),
-}
-
-/// What is asked over a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HttpRequest {
-    /// `GET`
-    pub method: String,
-    /// `/path`
-    pub path: String,
-    /// The host, if it matters.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
 }
 
 impl Protocol {
@@ -127,6 +117,7 @@ pub const fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Allow => "allow",
         Verdict::Deny => "deny",
         Verdict::Reject => "reject",
+        Verdict::Redirect => "redirect",
     }
 }
 
@@ -135,8 +126,8 @@ pub const fn verdict_name(verdict: Verdict) -> &'static str {
 pub fn explain(compiler: &Compiler, connection: &Connection) -> Explanation {
     let ends = Ends::new(compiler, connection);
     let mut explanation = walk(compiler, connection);
-    for (side, judged) in explanation.sides.iter_mut().zip(ends.judged(connection.protocol)) {
-        if !side.decision.verdict.is_allow() {
+    for (side, judged) in explanation.sides.iter_mut().zip(ends.judged(connection)) {
+        if matches!(side.decision.verdict, Verdict::Deny | Verdict::Reject) {
             side.changes = change::smallest(compiler, &judged, side);
         }
     }
@@ -147,14 +138,21 @@ pub fn explain(compiler: &Compiler, connection: &Connection) -> Explanation {
 pub fn walk(compiler: &Compiler, connection: &Connection) -> Explanation {
     let ends = Ends::new(compiler, connection);
     let sides: Vec<Side> =
-        ends.judged(connection.protocol).iter().map(|judged| walk::side(compiler, judged)).collect();
+        ends.judged(connection).iter().map(|judged| walk::side(compiler, judged)).collect();
     let mut notes = ends.notes(compiler);
-    if connection.http.is_some() {
+    if connection.request.is_some() && !sides.iter().any(Side::is_conditional) {
         notes.push(
-            "no HTTP rule applies to this connection: the verdict on it stands for every request sent over it"
+            "no rule about requests applies to this connection: the verdict on it stands for every request sent over it"
                 .to_owned(),
         );
     }
+    if connection.request.is_none() && sides.iter().any(Side::is_conditional) {
+        notes.push(
+            "what is asked decides: name a request (--http 'GET /', --grpc service/method, --tls name) for a verdict on it"
+                .to_owned(),
+        );
+    }
+    notes.extend(audit::note(compiler, connection));
     if sides.is_empty() {
         notes.push("neither end is a pod that policy is about, so that no policy is asked".to_owned());
     }
@@ -163,24 +161,37 @@ pub fn walk(compiler: &Compiler, connection: &Connection) -> Explanation {
             "the walk does not lead to the verdict of the tables: this is a bug, please report it".to_owned(),
         );
     }
-    let verdict = sides.iter().map(|side| side.decision.verdict).find(|verdict| !verdict.is_allow());
-    let verdict = verdict.unwrap_or(Verdict::Allow);
+    let verdict = overall(sides.iter().map(|side| side.decision.verdict));
     Explanation {
         allowed: verdict.is_allow(),
         verdict: verdict_name(verdict),
         from: ends.from.describe(),
         to: ends.to.describe(),
         protocol: connection.protocol.to_string(),
-        http: connection.http.clone(),
+        http: connection.request.as_ref().and_then(Request::http).cloned(),
+        tls: connection.request.as_ref().and_then(Request::tls).map(str::to_owned),
         sides,
         notes,
     }
 }
 
+/// What the sides say together: closed if one of them is; else what is asked decides, if it does for one of them.
+pub fn overall(sides: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let mut overall = Verdict::Allow;
+    for verdict in sides {
+        match verdict {
+            Verdict::Deny | Verdict::Reject => return verdict,
+            Verdict::Redirect => overall = verdict,
+            Verdict::Allow => {}
+        }
+    }
+    overall
+}
+
 /// Only the judgements: for each side that policy is about, egress first, the pod and the decision.
 pub fn judge(compiler: &Compiler, connection: &Connection) -> Vec<(PodKey, Direction, Decision)> {
     let ends = Ends::new(compiler, connection);
-    let judged = ends.judged(connection.protocol);
+    let judged = ends.judged(connection);
     judged.iter().map(|judged| (judged.pod.key.clone(), judged.direction, judged.decide(compiler))).collect()
 }
 
@@ -193,6 +204,9 @@ impl Judged<'_> {
             port: self.protocol.port(),
             origin: self.origin,
         };
-        compiler.judge(&self.pod.key, &query)
+        match self.request {
+            Some(request) => request.with(|request| compiler.judge_request(&self.pod.key, &query, request)),
+            None => compiler.judge(&self.pod.key, &query),
+        }
     }
 }

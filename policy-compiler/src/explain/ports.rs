@@ -91,7 +91,7 @@ struct Group {
 }
 
 fn connection(from: &Party, to: &Party, protocol: Protocol) -> Connection {
-    Connection { from: from.clone(), to: to.clone(), protocol, http: None }
+    Connection { from: from.clone(), to: to.clone(), protocol, request: None }
 }
 
 fn grouped(compiler: &Compiler, from: &Party, to: &Party) -> Vec<Group> {

@@ -2,12 +2,12 @@
 
 use datapath::abi::{Identity, RuleSetId};
 use datapath::lookup::{Decision, Origin as PacketOrigin, RuleId};
-use datapath::verdict::{Action, Reason, Tier};
+use datapath::verdict::{Action, Reason, Tier, Verdict};
 
 use super::answer::{Outcome, Place, RuleWalk, Side, TierWalk, action_name};
 use super::ends::Judged;
 use super::why::PeerMiss;
-use super::{direction_name, miss, verdict_name, why};
+use super::{direction_name, miss, request, verdict_name, why};
 use crate::compiler::Compiler;
 use crate::object::ObjectRef;
 use crate::policy::Rule;
@@ -32,11 +32,13 @@ pub(super) fn side(compiler: &Compiler, judged: &Judged<'_>) -> Side {
         of: judged.direction,
     };
     match decision.rule.and_then(|rule| compiler.rule(rule)).map(|rule| &rule.origin) {
-        Some(Origin::Rule { object, index }) => side.rule = place(compiler, judged, object, *index),
+        Some(Origin::Rule { object, index } | Origin::Claim { object, index }) => {
+            side.rule = place(compiler, judged, object, *index)
+        }
         Some(Origin::Isolation { policies }) => side.isolated_by = isolating(compiler, judged, policies),
         None => {}
     }
-    if !decision.verdict.is_allow() {
+    if matches!(decision.verdict, Verdict::Deny | Verdict::Reject) {
         side.nearest_misses = miss::nearest(compiler, judged, &side);
     }
     side.summary = summary(judged, &side);
@@ -72,6 +74,8 @@ fn tiers(compiler: &Compiler, judged: &Judged<'_>, decision: &Decision) -> Vec<T
             | Reason::NoPolicy
             | Reason::RuleDenies
             | Reason::RuleRejects
+            | Reason::NeedsRequest
+            | Reason::OtherProtocol
             | Reason::CorruptTable
     );
     if !asked || judged.origin == PacketOrigin::OwnAddress {
@@ -97,14 +101,15 @@ fn tiers(compiler: &Compiler, judged: &Judged<'_>, decision: &Decision) -> Vec<T
             let Some(found) = matches(compiler, judged, identity, RuleId { rule_set: id, rank }) else {
                 continue;
             };
-            if open && found.is_full() {
-                of.outcome = outcome(compiler, judged, rank, rule);
+            let heard = heard(judged, decision, rule);
+            if open && found.is_full() && heard != Heard::No {
+                of.outcome = outcome(compiler, judged, rank, rule, heard);
                 open = false;
-                of.rules.extend(rule_walk(compiler, judged, rank, rule, found, true));
+                of.rules.extend(rule_walk(compiler, judged, rank, rule, (found, heard), true));
                 decided = !matches!(of.outcome, Outcome::Passed { .. });
                 continue;
             }
-            of.rules.extend(rule_walk(compiler, judged, rank, rule, found, open));
+            of.rules.extend(rule_walk(compiler, judged, rank, rule, (found, heard), open));
         }
         of
     };
@@ -115,8 +120,33 @@ fn matches(compiler: &Compiler, judged: &Judged<'_>, identity: Identity, rule: R
     compiler.rule_matches(rule, identity, judged.protocol.port())
 }
 
-fn outcome(compiler: &Compiler, judged: &Judged<'_>, rank: u32, rule: &RankedRule) -> Outcome {
+/// What a rule says of what is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// It does not ask.
+    Unasked,
+    /// It asks, and nothing is known; or nothing that is asked can be read as what it is about.
+    Unknown,
+    /// It matches.
+    Yes,
+    /// It does not.
+    No,
+}
+
+fn heard(judged: &Judged<'_>, decision: &Decision, rule: &RankedRule) -> Heard {
+    let Some(asks) = &rule.asks else { return Heard::Unasked };
+    let Some(request) = judged.request.filter(|_| decision.reason != Reason::OtherProtocol) else {
+        return Heard::Unknown;
+    };
+    if request::matches(request, rule.action, asks) { Heard::Yes } else { Heard::No }
+}
+
+fn outcome(compiler: &Compiler, judged: &Judged<'_>, rank: u32, rule: &RankedRule, heard: Heard) -> Outcome {
+    if heard == Heard::Unknown {
+        return Outcome::Undecided { rank };
+    }
     match (&rule.origin, rule.action) {
+        (Origin::Claim { .. }, _) => Outcome::NotAmongAllowed { rank },
         (Origin::Isolation { policies }, _) => {
             Outcome::DeniedByDefault { rank, policies: isolating(compiler, judged, policies) }
         }
@@ -127,13 +157,13 @@ fn outcome(compiler: &Compiler, judged: &Judged<'_>, rank: u32, rule: &RankedRul
     }
 }
 
-/// A rule of an object; the default of a tier is an outcome, not a rule.
+/// A rule of an object; the default of a tier, and what a claim closes, are outcomes and no rules.
 fn rule_walk(
     compiler: &Compiler,
     judged: &Judged<'_>,
     rank: u32,
     rule: &RankedRule,
-    found: RuleMatch,
+    (found, heard): (RuleMatch, Heard),
     reached: bool,
 ) -> Option<RuleWalk> {
     let Origin::Rule { object, index } = &rule.origin else { return None };
@@ -143,14 +173,23 @@ fn rule_walk(
     if !found.port {
         why_not.push(why::ports(judged, written));
     }
+    if let (Heard::No, Some(request), Some(asks)) = (heard, judged.request, &rule.asks) {
+        why_not.extend(request::mismatch(request, written, asks));
+    }
     Some(RuleWalk {
         rank,
         place: place(compiler, judged, object, *index)?,
         index: *index,
         action: action_name(rule.action),
-        matched: found.is_full(),
+        matched: found.is_full() && matches!(heard, Heard::Unasked | Heard::Yes),
         peer: found.peer,
         port: found.port,
+        request: match heard {
+            Heard::Unasked | Heard::Unknown => None,
+            Heard::Yes => Some(true),
+            Heard::No => Some(false),
+        },
+        asks: rule.asks.as_ref().map(ToString::to_string),
         reached,
         why_not,
         does: rule.action,
@@ -170,6 +209,22 @@ const fn tier_name(tier: Tier) -> &'static str {
 fn summary(judged: &Judged<'_>, side: &Side) -> String {
     let direction = side.direction;
     match side.decision.reason {
+        Reason::RuleDenies
+            if side.tiers.iter().any(|tier| matches!(tier.outcome, Outcome::NotAmongAllowed { .. })) =>
+        {
+            let rule = side.rule.as_ref().map_or_else(String::new, |place| format!(": see {place}"));
+            format!("only some requests are allowed here, and this is none of them{rule}")
+        }
+        Reason::NeedsRequest => match &side.rule {
+            Some(place) => format!("what is asked decides: {place} is about requests"),
+            None => "what is asked decides".to_owned(),
+        },
+        Reason::OtherProtocol => match &side.rule {
+            Some(place) => {
+                format!("this is no protocol that {place}, or another rule here, is about: closed")
+            }
+            None => "this is no protocol that a rule here is about: closed".to_owned(),
+        },
         Reason::RuleAllows | Reason::RuleDenies | Reason::RuleRejects => {
             match (&side.rule, side.decision.reason) {
                 (Some(place), Reason::RuleAllows) => format!("{place} allows it"),

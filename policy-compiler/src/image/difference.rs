@@ -315,12 +315,14 @@ fn row_text(row: RuleRow) -> String {
     let slot = |slot: Slot| match slot.action() {
         _ if slot.is_empty() => "nothing".to_owned(),
         Some(action) => format!("{action:?} by rule {}", slot.rank()).to_lowercase(),
+        None if slot.asks() => format!("what is asked, by rule {}", slot.rank()),
         None => format!("an unknown action by rule {}", slot.rank()),
     };
     let [admin, namespace, baseline] =
         [Tier::Admin, Tier::Namespace, Tier::Baseline].map(|tier| slot(row.slot(tier)));
     let class = row.class().map_or_else(String::new, |class| format!(", class {class}"));
-    format!("admin {admin}, namespace {namespace}, baseline {baseline}{class}")
+    let list = if row.list() == 0 { String::new() } else { format!(", list {:#x}", row.list()) };
+    format!("admin {admin}, namespace {namespace}, baseline {baseline}{class}{list}")
 }
 
 fn transport_name(transport: Transport) -> &'static str {

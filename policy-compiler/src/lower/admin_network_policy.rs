@@ -3,21 +3,24 @@
 
 use datapath::abi::Direction;
 
-use super::cluster_wide::{self, Dialect, PeerFields, PortItem, RuleFields};
+use super::asks::AsksFields;
+use super::cluster_wide::{self, Absent, Dialect, PeerFields, PortItem, RuleFields};
 use super::findings::{Findings, Refused, exactly_one};
 use super::{metadata, name, port};
 use crate::api::admin_network_policy::{
     AdminNetworkPolicy, BaselineAdminNetworkPolicy, EgressRule, IngressRule, Port,
 };
 use crate::api::cluster_network_policy::Subject;
-use crate::policy::{Action, Policy, PortTerm, Tier};
+use crate::policy::{Action, Mode, Policy, PortTerm, Tier};
 
 const ADMIN: Dialect = Dialect {
     rules: 100,
     items: 100,
     actions: &[("Allow", Action::Allow), ("Deny", Action::Deny), ("Pass", Action::Pass)],
     ports: "ports",
-    needs_namespace_selector: true,
+    without_namespaces: Absent::Refused,
+    peers_are_optional: false,
+    all_peers_at_ingress: false,
     is_domain: Some(name::is_domain_v1alpha1),
 };
 
@@ -75,6 +78,7 @@ fn policy_of(
         object: findings.object().clone(),
         source: findings.source().cloned(),
         tier,
+        mode: Mode::Enforce,
         priority,
         subject: subject?,
         ingress: ingress?,
@@ -86,8 +90,9 @@ fn ingress_rule(rule: &IngressRule) -> RuleFields<'_, Port> {
     RuleFields {
         name: rule.name.as_deref(),
         action: &rule.action,
-        peers: rule.from.iter().map(PeerFields::from).collect(),
+        peers: Some(rule.from.iter().map(PeerFields::from).collect()),
         ports: rule.ports.as_deref(),
+        asks: AsksFields::default(),
     }
 }
 
@@ -95,8 +100,9 @@ fn egress_rule(rule: &EgressRule) -> RuleFields<'_, Port> {
     RuleFields {
         name: rule.name.as_deref(),
         action: &rule.action,
-        peers: rule.to.iter().map(PeerFields::from).collect(),
+        peers: Some(rule.to.iter().map(PeerFields::from).collect()),
         ports: rule.ports.as_deref(),
+        asks: AsksFields::default(),
     }
 }
 

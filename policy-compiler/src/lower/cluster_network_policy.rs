@@ -2,26 +2,29 @@
 
 use datapath::abi::{Direction, Transport};
 
-use super::cluster_wide::{self, Dialect, PeerFields, PortItem, RuleFields};
+use super::asks::AsksFields;
+use super::cluster_wide::{self, Absent, Dialect, PeerFields, PortItem, RuleFields};
 use super::findings::{Findings, Refused, exactly_one};
 use super::{metadata, name, port};
 use crate::api::cluster_network_policy::{ClusterNetworkPolicy, EgressRule, IngressRule, Port, Protocol};
-use crate::policy::{Action, Policy, PortTerm, Tier};
+use crate::policy::{Action, Mode, Policy, PortTerm};
 
 const DIALECT: Dialect = Dialect {
     rules: 25,
     items: 25,
     actions: &[("Accept", Action::Allow), ("Deny", Action::Deny), ("Pass", Action::Pass)],
     ports: "protocols",
-    needs_namespace_selector: false,
+    without_namespaces: Absent::Every,
     is_domain: Some(name::is_domain),
+    peers_are_optional: false,
+    all_peers_at_ingress: false,
 };
 
 /// All of a policy, or errors in `findings`.
 pub(super) fn lower(policy: &ClusterNetworkPolicy, findings: &mut Findings<'_>) -> Result<Policy, Refused> {
     let metadata = metadata::cluster(&policy.metadata, findings);
     let spec = &policy.spec;
-    let tier = tier(&spec.tier, findings);
+    let tier = cluster_wide::tier(&spec.tier, findings);
     let priority = cluster_wide::priority(spec.priority, findings);
     let subject = cluster_wide::subject(&DIALECT, &spec.subject, findings);
     let ingress: Vec<_> = spec.ingress.iter().map(ingress_rule).collect();
@@ -33,6 +36,7 @@ pub(super) fn lower(policy: &ClusterNetworkPolicy, findings: &mut Findings<'_>) 
         object: findings.object().clone(),
         source: findings.source().cloned(),
         tier: tier?,
+        mode: Mode::Enforce,
         priority: priority?,
         subject: subject?,
         ingress: ingress?,
@@ -40,22 +44,13 @@ pub(super) fn lower(policy: &ClusterNetworkPolicy, findings: &mut Findings<'_>) 
     })
 }
 
-fn tier(tier: &str, findings: &mut Findings<'_>) -> Result<Tier, Refused> {
-    let message = match tier {
-        "Admin" => return Ok(Tier::Admin),
-        "Baseline" => return Ok(Tier::Baseline),
-        "" => "the tier is missing".to_owned(),
-        other => format!("{other:?} is not a tier"),
-    };
-    Err(findings.error("spec.tier", message, "Admin or Baseline"))
-}
-
 fn ingress_rule(rule: &IngressRule) -> RuleFields<'_, Protocol> {
     RuleFields {
         name: rule.name.as_deref(),
         action: &rule.action,
-        peers: rule.from.iter().map(PeerFields::from).collect(),
+        peers: Some(rule.from.iter().map(PeerFields::from).collect()),
         ports: rule.protocols.as_deref(),
+        asks: AsksFields::default(),
     }
 }
 
@@ -63,8 +58,9 @@ fn egress_rule(rule: &EgressRule) -> RuleFields<'_, Protocol> {
     RuleFields {
         name: rule.name.as_deref(),
         action: &rule.action,
-        peers: rule.to.iter().map(PeerFields::from).collect(),
+        peers: Some(rule.to.iter().map(PeerFields::from).collect()),
         ports: rule.protocols.as_deref(),
+        asks: AsksFields::default(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `ClusterNetworkPolicy`, `AdminNetworkPolicy` and `BaselineAdminNetworkPolicy` have in common: everything but
+//! What `ClusterNetworkPolicy`, `AdminNetworkPolicy`, `BaselineAdminNetworkPolicy` and our own kinds have in common: everything but
 //! their bounds, their words for actions, and how they write ports.
 
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::sync::Arc;
 use datapath::abi::Direction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use super::asks::{self, AsksFields};
 use super::findings::{Findings, Refused, every, exactly_one, length, list, no_doubles};
 use super::name::{DOMAIN, PORT_NAME, is_port_name};
 use super::{network, selector};
 use crate::api::cluster_network_policy::{EgressPeer, IngressPeer, NamespacedPod, Subject};
 use crate::labels::Selector;
 use crate::policy::{
-    Action, Block, Namespaces, Network, Peer, PeerTerm, Peers, Pods, Port, PortTerm, Ports, Rule,
+    Action, Block, Namespaces, Network, Peer, PeerTerm, Peers, Pods, Port, PortTerm, Ports, Rule, Tier,
 };
 use crate::problem::Severity;
 
@@ -40,10 +41,25 @@ pub(super) struct Dialect {
     pub(super) actions: &'static [(&'static str, Action)],
     /// The name of a rule's port list.
     pub(super) ports: &'static str,
-    /// Whether a pod peer or subject must have a `namespaceSelector`.
-    pub(super) needs_namespace_selector: bool,
+    /// What a pod peer or subject without a `namespaceSelector` means.
+    pub(super) without_namespaces: Absent,
     /// Which domain names are taken; `None` if the kind has no `domainNames`.
     pub(super) is_domain: Option<fn(&str) -> bool>,
+    /// Whether a rule without a list of peers means everyone.
+    pub(super) peers_are_optional: bool,
+    /// Whether ingress rules have all kinds of peers; else only pods.
+    pub(super) all_peers_at_ingress: bool,
+}
+
+/// What a selector of namespaces means that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// That it is forgotten.
+    Refused,
+    /// All namespaces.
+    Every,
+    /// The policy's own.
+    Own,
 }
 
 /// An item of a rule's port list.
@@ -59,8 +75,10 @@ pub(super) trait PortItem {
 pub(super) struct RuleFields<'a, P> {
     pub(super) name: Option<&'a str>,
     pub(super) action: &'a str,
-    pub(super) peers: Vec<PeerFields<'a>>,
+    /// `None`: the list is not there.
+    pub(super) peers: Option<Vec<PeerFields<'a>>>,
     pub(super) ports: Option<&'a [P]>,
+    pub(super) asks: AsksFields<'a>,
 }
 
 /// A peer of either direction.
@@ -99,6 +117,17 @@ impl PeerFields<'_> {
             .or(self.nodes.map(|_| "nodes"))
             .or(self.domain_names.map(|_| "domainNames"))
     }
+}
+
+/// The tier of a cluster-wide policy that says it.
+pub(super) fn tier(tier: &str, findings: &mut Findings<'_>) -> Result<Tier, Refused> {
+    let message = match tier {
+        "Admin" => return Ok(Tier::Admin),
+        "Baseline" => return Ok(Tier::Baseline),
+        "" => "the tier is missing".to_owned(),
+        other => format!("{other:?} is not a tier"),
+    };
+    Err(findings.error("spec.tier", message, "Admin or Baseline"))
 }
 
 /// A policy's place in its tier.
@@ -173,15 +202,30 @@ fn rule<P: PortItem>(
         Direction::Ingress => format!("{path}.from"),
         Direction::Egress => format!("{path}.to"),
     };
-    let count = length(fields.peers.len(), (1, dialect.items), &peers_path, findings);
-    let peers = every(fields.peers.iter().enumerate().map(|(index, one)| {
-        peer(dialect, direction, one, action.ok(), &format!("{peers_path}[{index}]"), findings)
-    }));
+    let peers = match &fields.peers {
+        None if dialect.peers_are_optional => Ok(Peers::Any),
+        listed => {
+            let listed = listed.as_deref().unwrap_or_default();
+            let count = length(listed.len(), (1, dialect.items), &peers_path, findings);
+            let peers = every(listed.iter().enumerate().map(|(index, one)| {
+                peer(dialect, direction, one, action.ok(), &format!("{peers_path}[{index}]"), findings)
+            }));
+            count.and(peers).map(|peers| Peers::AnyOf(peers.into_iter().flatten().collect()))
+        }
+    };
     let ports = ports(dialect, fields.ports, &path, findings);
-    let names = named_ports_need_pods(fields, &path, findings);
-    count.and(names)?;
-    let peers = Peers::AnyOf(peers?.into_iter().flatten().collect());
-    Ok(Rule { name: name?, path: path.into(), action: action?, peers, ports: ports? })
+    // At ingress the ports are the subject's own.
+    let names = match direction {
+        Direction::Ingress => Ok(()),
+        Direction::Egress => named_ports_need_pods(fields, &path, findings),
+    };
+    let asks = asks::lower(fields.asks, &path, findings);
+    let ports = match (ports, &asks) {
+        (Ok(ports), Ok(Some(_))) => asks::ports(ports, &path, findings),
+        (ports, _) => ports,
+    };
+    names?;
+    Ok(Rule { name: name?, path: path.into(), action: action?, peers: peers?, ports: ports?, asks: asks? })
 }
 
 fn rule_name(
@@ -241,7 +285,7 @@ fn named_ports_need_pods<P: PortItem>(
     findings: &mut Findings<'_>,
 ) -> Result<(), Refused> {
     let name = fields.ports.into_iter().flatten().find_map(PortItem::name);
-    let other = fields.peers.iter().find_map(PeerFields::without_named_ports);
+    let other = fields.peers.iter().flatten().find_map(PeerFields::without_named_ports);
     if let (Some(name), Some(other)) = (name, other) {
         let message =
             format!("the named port {name:?} stands beside a {other} peer, which has no named ports");
@@ -264,7 +308,7 @@ fn peer(
     findings: &mut Findings<'_>,
 ) -> Result<Vec<Peer>, Refused> {
     let mut known = vec![("namespaces", fields.namespaces.is_some()), ("pods", fields.pods.is_some())];
-    if direction == Direction::Egress {
+    if direction == Direction::Egress || dialect.all_peers_at_ingress {
         known.extend([("nodes", fields.nodes.is_some()), ("networks", fields.networks.is_some())]);
         if dialect.is_domain.is_some() || fields.domain_names.is_some() {
             known.push(("domainNames", fields.domain_names.is_some()));
@@ -311,18 +355,21 @@ fn namespaced_pod(
     let everything = "a selector; {} selects everything";
     let namespaces_path = format!("{path}.namespaceSelector");
     let namespaces = match &pod.namespace_selector {
-        Some(namespaces) => selector::lower(namespaces, &namespaces_path, findings),
-        None if dialect.needs_namespace_selector => {
-            Err(findings.error(namespaces_path, "the selector is missing", everything))
-        }
-        None => Ok(Selector::everything()),
+        Some(namespaces) => selector::lower(namespaces, &namespaces_path, findings).map(Namespaces::Matching),
+        None => match (dialect.without_namespaces, &findings.object().namespace) {
+            (Absent::Every, _) => Ok(Namespaces::Matching(Selector::everything())),
+            (Absent::Own, Some(own)) => Ok(Namespaces::Named(Arc::clone(own))),
+            (Absent::Own, None) | (Absent::Refused, _) => {
+                Err(findings.error(namespaces_path, "the selector is missing", everything))
+            }
+        },
     };
     let pods_path = format!("{path}.podSelector");
     let pods = match &pod.pod_selector {
         Some(pods) => selector::lower(pods, &pods_path, findings),
         None => Err(findings.error(pods_path, "the selector is missing", everything)),
     };
-    Ok(Pods { namespaces: Namespaces::Matching(namespaces?), pods: pods? })
+    Ok(Pods { namespaces: namespaces?, pods: pods? })
 }
 
 fn networks(networks: &[String], path: &str, findings: &mut Findings<'_>) -> Result<Vec<Peer>, Refused> {

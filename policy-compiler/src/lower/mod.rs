@@ -4,12 +4,14 @@
 //! network_policy ---------------------------------------+
 //! cluster_network_policy --+                            +--> metadata, selector, network, port --> Findings
 //! admin_network_policy ----+--> cluster_wide -----------+
+//! polder_policy -----------+--> asks
 //! ```
 //!
 //! Every function records what is wrong in `Findings` and goes on, so that one pass finds all errors of an object;
 //! what is refused has no value, so that no policy can be made of the rest.
 
 mod admin_network_policy;
+mod asks;
 mod cluster_network_policy;
 mod cluster_wide;
 mod findings;
@@ -17,6 +19,7 @@ mod metadata;
 mod name;
 mod network;
 mod network_policy;
+mod polder_policy;
 mod port;
 mod selector;
 #[cfg(test)]
@@ -54,6 +57,8 @@ pub fn lower(object: &PolicyObject, source: Option<&Arc<Source>>) -> Result<Lowe
         PolicyObject::BaselineAdminNetworkPolicy(policy) => {
             admin_network_policy::lower_baseline(policy, &mut findings)
         }
+        PolicyObject::PolderPolicy(policy) => polder_policy::lower(policy, &mut findings),
+        PolicyObject::ClusterPolderPolicy(policy) => polder_policy::lower_cluster(policy, &mut findings),
     };
     findings.finish(policy)
 }

@@ -15,8 +15,8 @@ use super::{metadata, network, port, selector};
 use crate::api::namespace;
 use crate::labels::Selector;
 use crate::policy::{
-    Action, Block, Namespaces, Network, Peer, PeerTerm, Peers, Pods, Policy, Port, PortTerm, Ports, Rule,
-    Tier,
+    Action, Block, Mode, NETWORK_POLICY_LEVEL, Namespaces, Network, Peer, PeerTerm, Peers, Pods, Policy,
+    Port, PortTerm, Ports, Rule, Tier,
 };
 use crate::problem::Severity;
 
@@ -49,7 +49,8 @@ pub(super) fn lower(policy: &NetworkPolicy, findings: &mut Findings<'_>) -> Resu
         object: findings.object().clone(),
         source: findings.source().cloned(),
         tier: Tier::Namespace,
-        priority: 0,
+        mode: Mode::Enforce,
+        priority: NETWORK_POLICY_LEVEL,
         subject: Pods { namespaces: own, pods },
         ingress: block(Direction::Ingress, types.ingress, ingress?, findings),
         egress: block(Direction::Egress, types.egress, egress?, findings),
@@ -131,7 +132,14 @@ fn rules(
             Direction::Egress => "to",
         };
         let peers = self::peers(peers.unwrap_or_default(), own, &format!("{path}.{field}"), findings);
-        Ok(Rule { name: None, path: path.into(), action: Action::Allow, peers: peers?, ports: ports? })
+        Ok(Rule {
+            name: None,
+            path: path.into(),
+            action: Action::Allow,
+            peers: peers?,
+            ports: ports?,
+            asks: None,
+        })
     }))
 }
 

@@ -31,6 +31,8 @@ pub(super) fn try_object(manifest: Value) -> Option<PolicyObject> {
         "BaselineAdminNetworkPolicy" => {
             serde_json::from_value(manifest).ok().map(PolicyObject::BaselineAdminNetworkPolicy)
         }
+        "PolderPolicy" => serde_json::from_value(manifest).ok().map(PolicyObject::PolderPolicy),
+        "ClusterPolderPolicy" => serde_json::from_value(manifest).ok().map(PolicyObject::ClusterPolderPolicy),
         other => panic!("no kind {other}"),
     }
 }

@@ -7,11 +7,15 @@ use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use datapath::http::Request;
+
+use super::request::Asked;
 use super::{Packet, Protocol, owner};
 use crate::api::PolicyObject;
 use crate::api::admin_network_policy as admin;
 use crate::api::cluster_network_policy as cnp;
 use crate::api::cluster_network_policy::{NamespacedPod, Subject};
+use crate::api::polder_policy::{self as polder, PolderPolicy};
 use crate::facts::{Cluster, Pod};
 use crate::labels::{Labels, Space};
 
@@ -25,22 +29,189 @@ pub(super) struct Scene<'a> {
     peer_pod: Option<&'a Pod>,
     /// The pod that the packet goes to: its port names are meant.
     destination: Option<&'a Pod>,
+    /// What is asked, if that is known.
+    request: Option<&'a Request<'a>>,
+}
+
+/// A rule of which peer and port match.
+pub(super) struct Found<'p> {
+    /// Its index in the direction's list.
+    pub(super) index: usize,
+    pub(super) action: &'p str,
+    pub(super) asked: Asked<'p>,
+}
+
+impl<'p> Found<'p> {
+    /// One that asks nothing.
+    pub(super) fn plain(action: &'p str) -> Self {
+        Self { index: 0, action, asked: Asked { http: None, grpc: None, tls: None } }
+    }
+}
+
+/// What a rule of which peer and port match says of what is asked.
+pub(super) enum Heard {
+    /// It matches, or does not ask.
+    Yes,
+    No,
+    /// It asks, and nothing is known.
+    Unknown,
 }
 
 impl<'a> Scene<'a> {
-    pub(super) fn new(cluster: &'a Cluster, subject: &'a Pod, packet: &'a Packet) -> Self {
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        subject: &'a Pod,
+        packet: &'a Packet,
+        request: Option<&'a Request<'a>>,
+    ) -> Self {
         let peer_pod = owner(cluster, packet.peer);
         let destination = match packet.direction {
             Direction::Ingress => Some(subject),
             Direction::Egress => peer_pod,
         };
-        Self { packet, cluster, subject, peer_pod, destination }
+        Self { packet, cluster, subject, peer_pod, destination, request }
+    }
+
+    pub(super) fn heard(&self, action: &str, asked: Asked<'_>) -> Heard {
+        let Some(request) = self.request else {
+            return if asked.is_conditional() { Heard::Unknown } else { Heard::Yes };
+        };
+        let opens = matches!(action, "Allow" | "Pass");
+        if !asked.is_conditional() || asked.matches(request, opens) { Heard::Yes } else { Heard::No }
+    }
+
+    /// Whether a rule of a policy matches peer and port and is about the protocol that a request is in.
+    pub(super) fn speaks_of_protocol(&self, policy: &PolicyObject, request: &Request<'_>) -> bool {
+        let mode = match policy {
+            PolicyObject::PolderPolicy(policy) => &policy.spec.mode,
+            PolicyObject::ClusterPolderPolicy(policy) => &policy.spec.mode,
+            _ => return false,
+        };
+        mode.as_deref() != Some("Audit")
+            && self.matching_rules(policy).iter().any(|rule| rule.asked.is_about(request))
+    }
+
+    /// The rules of a policy that match peer and port, in their order. None if the pod that is judged is not meant.
+    pub(super) fn matching_rules<'p>(&self, policy: &'p PolicyObject) -> Vec<Found<'p>> {
+        match policy {
+            PolicyObject::PolderPolicy(policy) => {
+                let own = namespace_of(policy.metadata.namespace.as_deref());
+                if !self.is_subject_of(policy) {
+                    return Vec::new();
+                }
+                self.polder_rules(policy.spec.ingress.as_deref(), policy.spec.egress.as_deref(), Some(own))
+            }
+            PolicyObject::ClusterPolderPolicy(policy) => {
+                let spec = &policy.spec;
+                if !self.is_subject(&spec.subject) {
+                    return Vec::new();
+                }
+                self.polder_rules(spec.ingress.as_deref(), spec.egress.as_deref(), None)
+            }
+            other => {
+                let first = self.first_matching_rule(other);
+                first.into_iter().map(|(index, action)| Found { index, ..Found::plain(action) }).collect()
+            }
+        }
+    }
+
+    /// Whether the judged pod is one that a `PolderPolicy` selects.
+    fn is_subject_of(&self, policy: &PolderPolicy) -> bool {
+        let selector = policy.spec.subject.pod_selector.as_ref();
+        *self.subject.key.namespace == *namespace_of(policy.metadata.namespace.as_deref())
+            && selector.is_some_and(|selector| selects(selector, &self.subject.labels))
+    }
+
+    /// Whether a `PolderPolicy` that is enforced selects the pod and speaks of the direction.
+    pub(super) fn is_isolated_by(&self, policy: &PolderPolicy) -> bool {
+        let speaks = match self.packet.direction {
+            Direction::Ingress => policy.spec.ingress.is_some(),
+            Direction::Egress => policy.spec.egress.is_some(),
+        };
+        speaks && policy.spec.mode.as_deref() != Some("Audit") && self.is_subject_of(policy)
+    }
+
+    /// The rules of our own kinds that match; `own` is the namespace that pods without a `namespaceSelector` are in, if not any.
+    fn polder_rules<'p>(
+        &self,
+        ingress: Option<&'p [polder::IngressRule]>,
+        egress: Option<&'p [polder::EgressRule]>,
+        own: Option<&str>,
+    ) -> Vec<Found<'p>> {
+        type Parts<'p> = (&'p str, Option<&'p [cnp::EgressPeer]>, Option<&'p [cnp::Protocol]>, Asked<'p>);
+        let rules: Vec<Parts<'p>> = match self.packet.direction {
+            Direction::Ingress => ingress
+                .into_iter()
+                .flatten()
+                .map(|rule| {
+                    let asked = Asked {
+                        http: rule.http.as_deref(),
+                        grpc: rule.grpc.as_deref(),
+                        tls: rule.tls.as_ref(),
+                    };
+                    (&*rule.action, rule.from.as_deref(), rule.protocols.as_deref(), asked)
+                })
+                .collect(),
+            Direction::Egress => egress
+                .into_iter()
+                .flatten()
+                .map(|rule| {
+                    let asked = Asked {
+                        http: rule.http.as_deref(),
+                        grpc: rule.grpc.as_deref(),
+                        tls: rule.tls.as_ref(),
+                    };
+                    (&*rule.action, rule.to.as_deref(), rule.protocols.as_deref(), asked)
+                })
+                .collect(),
+        };
+        let meant = |peer: &cnp::EgressPeer| {
+            let in_own = |pods: &NamespacedPod| {
+                let Some(pod) = self.peer_pod else { return false };
+                own.is_some_and(|own| *pod.key.namespace == *own)
+                    && pods.pod_selector.as_ref().is_some_and(|selector| selects(selector, &pod.labels))
+            };
+            let pods = match &peer.pods {
+                Some(pods) if pods.namespace_selector.is_none() && own.is_some() => in_own(pods),
+                pods => self.peer_is_pod(None, pods.as_ref()),
+            };
+            pods || self.peer_is_pod(peer.namespaces.as_ref(), None)
+                || self.peer_is_node(peer.nodes.as_ref())
+                || self.peer_is_in(peer.networks.as_deref())
+        };
+        let matches = |peers: Option<&[cnp::EgressPeer]>,
+                       ports: Option<&[cnp::Protocol]>,
+                       asked: &Asked<'_>| {
+            let peer = peers.is_none_or(|peers| peers.iter().any(meant));
+            let port = match (ports, asked.is_conditional()) {
+                (None, false) => true,
+                // Requests are read from TCP only.
+                (None, true) => matches!(self.packet.protocol, Protocol::Transport(Transport::Tcp, _)),
+                (Some(ports), conditional) => ports.iter().any(|port| match &port.destination_named_port {
+                    Some(name) if conditional => self.destination.is_some_and(|pod| {
+                        let found = pod.named_port(name, Some(Transport::Tcp));
+                        found.is_some_and(|(on, number)| {
+                            self.packet.protocol == Protocol::Transport(on, number)
+                        })
+                    }),
+                    _ => self.cluster_port(port),
+                }),
+            };
+            peer && port
+        };
+        let found = rules
+            .into_iter()
+            .enumerate()
+            .filter(|(_, (_, peers, ports, asked))| matches(*peers, *ports, asked));
+        found.map(|(index, (action, _, _, asked))| Found { index, action, asked }).collect()
     }
 
     /// The first rule of a cluster-wide policy that matches, and its action. `None` if the subject is not meant.
-    pub(super) fn first_matching_rule<'p>(&self, policy: &'p PolicyObject) -> Option<(usize, &'p str)> {
+    fn first_matching_rule<'p>(&self, policy: &'p PolicyObject) -> Option<(usize, &'p str)> {
         match policy {
-            PolicyObject::NetworkPolicy(_) => None,
+            PolicyObject::NetworkPolicy(_)
+            | PolicyObject::PolderPolicy(_)
+            | PolicyObject::ClusterPolderPolicy(_) => None,
             PolicyObject::ClusterNetworkPolicy(policy) => {
                 let spec = &policy.spec;
                 self.cluster_rule(&spec.subject, &spec.ingress, &spec.egress)
@@ -255,7 +426,11 @@ impl<'a> Scene<'a> {
 
 /// The namespace of a `NetworkPolicy`; `default` if it does not say, as with kubectl.
 fn namespace(policy: &NetworkPolicy) -> &str {
-    policy.metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
+    namespace_of(policy.metadata.namespace.as_deref())
+}
+
+fn namespace_of(written: Option<&str>) -> &str {
+    written.filter(|namespace| !namespace.is_empty()).unwrap_or("default")
 }
 
 /// Whether a label selector selects something with these labels: all that it says must hold.

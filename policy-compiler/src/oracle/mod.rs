@@ -13,18 +13,20 @@
 //! invalid one gets in all the same, an unreadable part matches nothing and an unknown action denies.
 
 mod matching;
+mod request;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 
 use datapath::abi::{Direction, Transport};
+use datapath::http::Request;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::api::PolicyObject;
 use crate::facts::{Cluster, Phase, Pod};
 use crate::object::{ObjectRef, PodKey};
-use matching::Scene;
+use matching::{Found, Heard, Scene};
 
 /// A packet at one hook: the first of a flow, for replies belong to the flow and are not judged.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +59,8 @@ pub enum Answer {
     Allow,
     /// It is dropped.
     Deny,
+    /// What is asked over the connection decides.
+    Ask,
 }
 
 /// What decided about a packet.
@@ -70,8 +74,8 @@ pub enum Decider {
     OwnNode,
     /// A rule of the Admin tier.
     Admin(RuleName),
-    /// A `NetworkPolicy` that allows it, or the isolation of the pod if none does.
-    NetworkPolicy,
+    /// The `NetworkPolicy` and `PolderPolicy` objects that select the pod.
+    Namespaced,
     /// A rule of the Baseline tier.
     Baseline(RuleName),
     /// Nothing else did.
@@ -101,6 +105,25 @@ pub fn judge(policies: &[PolicyObject], cluster: &Cluster, packet: &Packet) -> A
     decide(policies, cluster, packet).answer
 }
 
+/// Judges what is asked over a connection that begins with a packet.
+pub fn judge_request(
+    policies: &[PolicyObject],
+    cluster: &Cluster,
+    packet: &Packet,
+    request: &Request<'_>,
+) -> Answer {
+    let connection = decide(policies, cluster, packet);
+    let Some(subject) = cluster.pods.get(&packet.pod).filter(|_| connection.answer == Answer::Ask) else {
+        return connection.answer;
+    };
+    let scene = Scene::new(cluster, subject, packet, Some(request));
+    if policies.iter().any(|policy| scene.speaks_of_protocol(policy, request)) {
+        by_policy(policies, &scene).answer
+    } else {
+        Answer::Deny
+    }
+}
+
 /// Judges a packet and says what decided.
 pub fn decide(policies: &[PolicyObject], cluster: &Cluster, packet: &Packet) -> Decision {
     let allow = |decider| Decision { answer: Answer::Allow, decider };
@@ -115,17 +138,21 @@ pub fn decide(policies: &[PolicyObject], cluster: &Cluster, packet: &Packet) -> 
         return allow(Decider::OwnNode);
     }
 
-    let scene = Scene::new(cluster, subject, packet);
-    if let Some((answer, rule)) = cluster_tier(policies, Tier::Admin, &scene) {
+    by_policy(policies, &Scene::new(cluster, subject, packet, None))
+}
+
+/// Asks the tiers.
+fn by_policy(policies: &[PolicyObject], scene: &Scene<'_>) -> Decision {
+    if let Some((answer, rule)) = cluster_tier(policies, Tier::Admin, scene) {
         return Decision { answer, decider: Decider::Admin(rule) };
     }
-    if let Some(answer) = network_policies(policies, &scene) {
-        return Decision { answer, decider: Decider::NetworkPolicy };
+    if let Some(answer) = namespaced(policies, scene) {
+        return Decision { answer, decider: Decider::Namespaced };
     }
-    if let Some((answer, rule)) = cluster_tier(policies, Tier::Baseline, &scene) {
+    if let Some((answer, rule)) = cluster_tier(policies, Tier::Baseline, scene) {
         return Decision { answer, decider: Decider::Baseline(rule) };
     }
-    allow(Decider::Default)
+    Decision { answer: Answer::Allow, decider: Decider::Default }
 }
 
 /// The pod that an address belongs to.
@@ -155,13 +182,19 @@ fn cluster_tier(policies: &[PolicyObject], tier: Tier, scene: &Scene<'_>) -> Opt
         policies.iter().filter_map(|policy| Some((place(policy, tier)?, policy))).collect();
     members.sort_by_key(|(place, _)| *place);
     for (_, policy) in members {
-        let Some((index, action)) = scene.first_matching_rule(policy) else { continue };
-        let answer = match action {
-            "Accept" | "Allow" => Answer::Allow,
-            "Pass" => return None,
-            _ => Answer::Deny,
-        };
-        return Some((answer, RuleName { policy: policy.object(), index }));
+        for Found { index, action, asked } in scene.matching_rules(policy) {
+            let rule = || RuleName { policy: policy.object(), index };
+            match scene.heard(action, asked) {
+                Heard::No => continue,
+                Heard::Unknown => return Some((Answer::Ask, rule())),
+                Heard::Yes => {}
+            }
+            return match action {
+                "Accept" | "Allow" => Some((Answer::Allow, rule())),
+                "Pass" => None,
+                _ => Some((Answer::Deny, rule())),
+            };
+        }
     }
     None
 }
@@ -186,25 +219,103 @@ fn place(policy: &PolicyObject, tier: Tier) -> Option<(i32, &str, &str)> {
         (PolicyObject::BaselineAdminNetworkPolicy(policy), Tier::Baseline) => {
             (Some(0), "BaselineAdminNetworkPolicy", &policy.metadata)
         }
+        (PolicyObject::ClusterPolderPolicy(policy), _) => {
+            let wanted = if tier == Tier::Admin { "Admin" } else { "Baseline" };
+            if policy.spec.tier != wanted || policy.spec.mode.as_deref() == Some("Audit") {
+                return None;
+            }
+            (policy.spec.priority, "ClusterPolderPolicy", &policy.metadata)
+        }
         _ => return None,
     };
     Some((priority?, kind, metadata.name.as_deref().unwrap_or_default()))
 }
 
-/// What the `NetworkPolicy` objects say together. `None` if none of them isolates the pod in this direction.
-fn network_policies(policies: &[PolicyObject], scene: &Scene<'_>) -> Option<Answer> {
+/// What the namespaced policies say together, level by level. `None` if a rule passes, or none decides and none of them isolates
+/// the pod in this direction.
+fn namespaced(policies: &[PolicyObject], scene: &Scene<'_>) -> Option<Answer> {
     let mut isolated = false;
+    // By level, the rules that match peer and port.
+    let mut levels: std::collections::BTreeMap<i32, Vec<Found<'_>>> = std::collections::BTreeMap::new();
     for policy in policies {
-        let PolicyObject::NetworkPolicy(policy) = policy else { continue };
-        if !scene.is_selected_by(policy) || !speaks_about(policy, scene.packet.direction) {
-            continue;
+        match policy {
+            PolicyObject::NetworkPolicy(policy) => {
+                if !scene.is_selected_by(policy) || !speaks_about(policy, scene.packet.direction) {
+                    continue;
+                }
+                isolated = true;
+                if scene.is_allowed_by(policy) {
+                    levels.entry(1000).or_default().push(Found::plain("Allow"));
+                }
+            }
+            PolicyObject::PolderPolicy(own) => {
+                if !scene.is_isolated_by(own) {
+                    continue;
+                }
+                isolated = true;
+                let level = own.spec.priority.unwrap_or(1000);
+                levels.entry(level).or_default().extend(scene.matching_rules(policy));
+            }
+            _ => {}
         }
-        isolated = true;
-        if scene.is_allowed_by(policy) {
-            return Some(Answer::Allow);
+    }
+    for rules in levels.values() {
+        match level(rules, scene) {
+            Level::Silent => {}
+            Level::Passes => return None,
+            Level::Says(answer) => return Some(answer),
         }
     }
     isolated.then_some(Answer::Deny)
+}
+
+/// What one level says.
+enum Level {
+    Silent,
+    Passes,
+    Says(Answer),
+}
+
+/// The rules of one level, without any order among them: what closes, what allows some requests and closes the rest of them, what
+/// allows, what passes.
+fn level(rules: &[Found<'_>], scene: &Scene<'_>) -> Level {
+    let closes = |rule: &&Found<'_>| matches!(rule.action, "Deny" | "Reject");
+    let of = |action: &'static str, conditional: bool| {
+        rules.iter().filter(move |rule| rule.action == action && rule.asked.is_conditional() == conditional)
+    };
+    if rules.iter().filter(closes).any(|rule| !rule.asked.is_conditional()) {
+        return Level::Says(Answer::Deny);
+    }
+    for rule in rules.iter().filter(closes) {
+        match scene.heard(rule.action, rule.asked) {
+            Heard::Unknown => return Level::Says(Answer::Ask),
+            Heard::Yes => return Level::Says(Answer::Deny),
+            Heard::No => {}
+        }
+    }
+    let mut limited = false;
+    for rule in of("Allow", true) {
+        limited = true;
+        match scene.heard(rule.action, rule.asked) {
+            Heard::Unknown => return Level::Says(Answer::Ask),
+            Heard::Yes => return Level::Says(Answer::Allow),
+            Heard::No => {}
+        }
+    }
+    if limited {
+        return Level::Says(Answer::Deny);
+    }
+    if of("Allow", false).next().is_some() {
+        return Level::Says(Answer::Allow);
+    }
+    for rule in of("Pass", true) {
+        match scene.heard(rule.action, rule.asked) {
+            Heard::Unknown => return Level::Says(Answer::Ask),
+            Heard::Yes => return Level::Passes,
+            Heard::No => {}
+        }
+    }
+    if of("Pass", false).next().is_some() { Level::Passes } else { Level::Silent }
 }
 
 /// Whether a policy isolates the pods that it selects in a direction: `spec.policyTypes` and its default.

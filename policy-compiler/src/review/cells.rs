@@ -45,7 +45,7 @@ pub(super) fn matching(compiler: &Compiler, set: &RuleSet) -> BTreeSet<Matching>
     let ports = ports(set);
     let ranks: Vec<(u32, usize)> = (0..)
         .zip(set.rules())
-        .filter(|(_, rule)| matches!(rule.origin, Origin::Rule { .. }))
+        .filter(|(_, rule)| !matches!(rule.origin, Origin::Isolation { .. }))
         .map(|(rank, rule)| (rank, rule.tier as usize))
         .collect();
     let mut found = BTreeSet::new();

@@ -58,7 +58,7 @@ pub(super) fn review(compiler: &Compiler, found: &mut Vec<Problem>) {
         // Of the policies that isolate it, the one that most pods share is where DNS would be opened.
         let isolating = set.rules().iter().find_map(|rule| match &rule.origin {
             Origin::Isolation { policies } => policies.iter().max_by_key(|policy| sizes.get(*policy)),
-            Origin::Rule { .. } => None,
+            Origin::Rule { .. } | Origin::Claim { .. } => None,
         });
         if let Some(policy) = isolating {
             by_policy.entry(policy.clone()).or_default().push((pod, dns.reach(compiler, pod, id)));

@@ -1,7 +1,7 @@
 //! What a reviewer would say of policies that are valid.
 //!
 //! ```text
-//! Compiler: facts, policies --Selection--> selectors, ports, effect, breadth, order    what is written
+//! Compiler: facts, policies --Selection--> selectors, ports, requests, effect, breadth, order
 //!           tables          --cells------> shadowed, dns                               what is decided
 //!                                              |
 //!                                              +--> Problems, located, none twice
@@ -18,6 +18,7 @@ mod effect;
 mod near;
 mod order;
 mod ports;
+mod requests;
 mod selection;
 mod selectors;
 mod shadowed;
@@ -40,6 +41,7 @@ pub fn review(compiler: &Compiler) -> Vec<Problem> {
         ports::review(policy, &selection, &mut found);
         effect::review(policy, &selection, &mut found);
         breadth::review(policy, &mut found);
+        requests::review(policy, &mut found);
     }
     order::review(compiler, &selection, &mut found);
     dns::review(compiler, &mut found);

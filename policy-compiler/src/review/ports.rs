@@ -75,7 +75,8 @@ fn count(pods: usize) -> String {
 fn field(policy: &Policy) -> &'static str {
     if is_network_policy(policy) {
         ".port"
-    } else if &*policy.object.kind == "ClusterNetworkPolicy" {
+    } else if matches!(&*policy.object.kind, "ClusterNetworkPolicy" | "PolderPolicy" | "ClusterPolderPolicy")
+    {
         ".destinationNamedPort"
     } else {
         ".namedPort"

@@ -149,6 +149,9 @@ fn subject_path(policy: &Policy, part: Part) -> String {
     if is_network_policy(policy) {
         return "spec.podSelector".to_owned();
     }
+    if &*policy.object.kind == "PolderPolicy" {
+        return "spec.subject.podSelector".to_owned();
+    }
     cluster_wide_path(policy, "spec.subject", part)
 }
 

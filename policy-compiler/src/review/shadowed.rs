@@ -82,34 +82,52 @@ fn fates(compiler: &Compiler) -> BTreeMap<Key, Fate> {
 
 fn key(set: &RuleSet, rank: u32) -> Option<Key> {
     match &set.rules().get(rank as usize)?.origin {
-        Origin::Rule { object, index } => Some((object.clone(), set.direction(), *index)),
+        Origin::Rule { object, index } | Origin::Claim { object, index } => {
+            Some((object.clone(), set.direction(), *index))
+        }
         Origin::Isolation { .. } => None,
     }
 }
 
+/// A rule of the namespace tier that adds to others of its kind: a plain one that allows.
+fn is_additive(set: &RuleSet, rank: u32) -> bool {
+    set.rules().get(rank as usize).is_some_and(|rule| {
+        rule.tier == Tier::Namespace && rule.action == Action::Allow && rule.asks.is_none()
+    })
+}
+
+/// The rank from which on nothing of a tier is asked in a cell, if there is one: that of the first rule that decides whatever is
+/// asked. What adds up does not forestall its like.
+fn last_asked(set: &RuleSet, ranks: &[u32]) -> Option<u32> {
+    let decides = |rank: &u32| {
+        let plain = set.rules().get(*rank as usize).is_some_and(|rule| rule.asks.is_none());
+        plain && !is_additive(set, *rank)
+    };
+    ranks.iter().copied().find(decides)
+}
+
 /// In the tiers with an order the first rule that matches does the work of all.
 fn ordered_tiers(set: &RuleSet, cell: &cells::Matching, fates: &mut BTreeMap<Key, Fate>) {
-    let admin = cell[Tier::Admin as usize].first().copied();
+    let admin = last_asked(set, &cell[Tier::Admin as usize]);
     let decides =
         |rank: &u32| set.rules().get(*rank as usize).is_some_and(|rule| rule.action != Action::Pass);
     let overrider = admin.filter(decides).and_then(|rank| key(set, rank));
     for tier in Tier::ALL {
         let ranks = &cell[tier as usize];
-        let first = ranks.first().and_then(|&rank| key(set, rank));
-        for (position, rule) in ranks.iter().filter_map(|&rank| key(set, rank)).enumerate() {
-            let fate = fates.entry(rule).or_default();
+        let last = last_asked(set, ranks);
+        let first = last.and_then(|rank| key(set, rank));
+        for (rank, rule) in ranks.iter().filter_map(|&rank| Some((rank, key(set, rank)?))) {
+            let fate = fates.entry(rule.clone()).or_default();
             fate.matches = true;
             match &overrider {
                 Some(overrider) if tier != Tier::Admin => fate.overridden_by.extend([overrider.clone()]),
                 _ => fate.is_asked = true,
             }
-            if tier == Tier::Namespace {
-                continue;
-            }
-            if position == 0 {
+            let is_asked = last.is_none_or(|last| rank <= last);
+            if !is_asked {
+                fate.shadowed_by.extend(first.clone().filter(|first| *first != rule));
+            } else if !is_additive(set, rank) {
                 fate.is_needed = true;
-            } else {
-                fate.shadowed_by.extend(first.clone());
             }
         }
     }
@@ -124,8 +142,10 @@ fn additive_tier(
     let mut by_rule = BTreeMap::<Key, BTreeSet<Arc<BTreeSet<Key>>>>::new();
     for (set, matching) in sets {
         for cell in matching {
-            let keys: BTreeSet<Key> =
-                cell[Tier::Namespace as usize].iter().filter_map(|&rank| key(set, rank)).collect();
+            let ranks = &cell[Tier::Namespace as usize];
+            let last = last_asked(set, ranks).unwrap_or(u32::MAX);
+            let additive = ranks.iter().filter(|rank| **rank < last && is_additive(set, **rank));
+            let keys: BTreeSet<Key> = additive.filter_map(|&rank| key(set, rank)).collect();
             let keys = Arc::new(keys);
             for rule in &*keys {
                 by_rule.entry(rule.clone()).or_default().insert(Arc::clone(&keys));
@@ -152,7 +172,8 @@ fn names_of_shadows(
     redundant: &BTreeSet<Key>,
     fates: &mut BTreeMap<Key, Fate>,
 ) {
-    let keys: Vec<Key> = cell[Tier::Namespace as usize].iter().filter_map(|&rank| key(set, rank)).collect();
+    let additive = cell[Tier::Namespace as usize].iter().filter(|rank| is_additive(set, **rank));
+    let keys: Vec<Key> = additive.filter_map(|&rank| key(set, rank)).collect();
     let worker = keys.iter().find(|key| !redundant.contains(*key));
     for rule in keys.iter().filter(|key| redundant.contains(*key)) {
         if let Some(fate) = fates.get_mut(rule) {
@@ -184,7 +205,14 @@ fn actions(compiler: &Compiler, rules: &BTreeSet<Key>) -> BTreeSet<Action> {
 fn shadowed(compiler: &Compiler, policy: &Policy, rule: &Rule, by: &BTreeSet<Key>) -> Problem {
     let contradicts = actions(compiler, by).iter().any(|action| *action != rule.action);
     let names = named(compiler, by);
-    let (severity, message, expected) = if policy.tier == Tier::Namespace {
+    let is_plain = |rule: &Rule| rule.action == Action::Allow && rule.asks.is_none();
+    let adds_up = policy.tier == Tier::Namespace
+        && is_plain(rule)
+        && by.iter().all(|(object, direction, index)| {
+            let of = compiler.policy(object).and_then(|of| of.block(*direction).rules.get(*index));
+            of.is_some_and(is_plain)
+        });
+    let (severity, message, expected) = if adds_up {
         (Severity::Note, format!("all that this rule allows is allowed by {names} too"), "")
     } else if contradicts {
         let message = format!(

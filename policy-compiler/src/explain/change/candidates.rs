@@ -17,7 +17,10 @@ use crate::explain::why::PeerMiss;
 use crate::facts::Pod;
 use crate::labels::{Condition, Labels, Requirement, Selector, Space};
 use crate::object::{ObjectRef, PodKey};
-use crate::policy::{Block, Namespaces, Peer, PeerTerm, Peers, Pods, Policy, Port, PortTerm, Ports, Rule};
+use crate::policy::{
+    Block, Mode, NETWORK_POLICY_LEVEL, Namespaces, Peer, PeerTerm, Peers, Pods, Policy, Port, PortTerm,
+    Ports, Rule,
+};
 use crate::rule_set::Origin;
 
 /// What all candidates of one side need.
@@ -56,7 +59,8 @@ pub(super) fn all(compiler: &Compiler, judged: &Judged<'_>, side: &Side) -> Vec<
                 found.extend(shop.new_policy());
             }
         }
-        None => {}
+        // What would allow it is the rule about requests, of which there is no one smallest edit.
+        Some((Origin::Claim { .. }, _)) | None => {}
     }
     // Two rules can lack the same label.
     let mut kept: Vec<Candidate> = Vec::new();
@@ -234,7 +238,8 @@ impl Workshop<'_> {
             object: object.clone(),
             source: None,
             tier: Tier::Namespace,
-            priority: 0,
+            mode: Mode::Enforce,
+            priority: NETWORK_POLICY_LEVEL,
             subject,
             ingress,
             egress,
@@ -330,7 +335,8 @@ fn rule(
         Ports::AnyOf(vec![Port { path: format!("{path}.ports[0]").into(), term: port.term }])
     });
     let peer = Peer { path: format!("{path}.{}[0]", peers_field(direction)).into(), term: peer };
-    Rule { name: None, path: path.into(), action: Action::Allow, peers: Peers::AnyOf(vec![peer]), ports }
+    let peers = Peers::AnyOf(vec![peer]);
+    Rule { name: None, path: path.into(), action: Action::Allow, peers, ports, asks: None }
 }
 
 /// Labels that meet requirements, if all that is wrong is that they are not there.

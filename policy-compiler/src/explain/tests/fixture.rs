@@ -89,7 +89,7 @@ impl World {
     }
 
     pub(super) fn connection(&self, from: &str, to: &str, protocol: Protocol) -> Connection {
-        Connection { from: self.party(from), to: self.party(to), protocol, http: None }
+        Connection { from: self.party(from), to: self.party(to), protocol, request: None }
     }
 
     pub(super) fn explain(&self, from: &str, to: &str, protocol: Protocol) -> Explanation {

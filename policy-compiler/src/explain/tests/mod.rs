@@ -306,12 +306,22 @@ fn a_made_up_address_is_never_shown() {
 #[test]
 fn an_http_request_gets_the_verdict_of_its_connection() {
     let world = world();
-    let request = HttpRequest { method: "GET".to_owned(), path: "/".to_owned(), host: None };
+    let request = Request::Http(HttpRequest {
+        method: "GET".to_owned(),
+        path: "/".to_owned(),
+        host: None,
+        headers: Vec::new(),
+        http2: false,
+    });
     let connection =
-        Connection { http: Some(request), ..world.connection("test/tester", "prod/web", tcp(80)) };
+        Connection { request: Some(request), ..world.connection("test/tester", "prod/web", tcp(80)) };
     let explanation = explain(&world.compile(), &connection);
     assert!(explanation.allowed);
-    assert!(explanation.notes.iter().any(|note| note.contains("no HTTP rule")), "{:?}", explanation.notes);
+    assert!(
+        explanation.notes.iter().any(|note| note.contains("no rule about requests")),
+        "{:?}",
+        explanation.notes
+    );
 }
 
 #[test]

@@ -168,7 +168,10 @@ impl Dice {
 fn walked(side: &Side) -> Verdict {
     let decided = side.tiers.iter().find_map(|tier| match tier.outcome {
         Outcome::Allowed { .. } => Some(Verdict::Allow),
-        Outcome::Denied { .. } | Outcome::DeniedByDefault { .. } => Some(Verdict::Deny),
+        Outcome::Denied { .. } | Outcome::DeniedByDefault { .. } | Outcome::NotAmongAllowed { .. } => {
+            Some(Verdict::Deny)
+        }
+        Outcome::Undecided { .. } => Some(Verdict::Redirect),
         Outcome::Rejected { .. } => Some(Verdict::Reject),
         Outcome::NoPolicy | Outcome::NoMatch | Outcome::Passed { .. } | Outcome::NotReached => None,
     });

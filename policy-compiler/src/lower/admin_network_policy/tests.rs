@@ -9,7 +9,7 @@ use super::super::testing::{
 };
 use super::*;
 use crate::object::ObjectRef;
-use crate::policy::{Block, PeerTerm, Peers, Ports, Rule};
+use crate::policy::{Block, Mode, PeerTerm, Peers, Ports, Rule};
 
 fn admin(fields: Value) -> Value {
     let mut spec = json!({"priority": 1, "subject": {"namespaces": {}}});
@@ -55,11 +55,13 @@ fn a_whole_policy_is_lowered_field_by_field_and_a_baseline_like_it() {
         object: ObjectRef::cluster("AdminNetworkPolicy", "p"),
         source: None,
         tier: Tier::Admin,
+        mode: Mode::Enforce,
         priority: 1,
         subject: pods_of([equal("x", "n")], [equal("x", "p")]),
         ingress: Block {
             isolates: false,
             rules: vec![Rule {
+                asks: None,
                 name: Some("first".into()),
                 path: "spec.ingress[0]".into(),
                 action: Action::Deny,
@@ -76,6 +78,7 @@ fn a_whole_policy_is_lowered_field_by_field_and_a_baseline_like_it() {
         egress: Block {
             isolates: false,
             rules: vec![Rule {
+                asks: None,
                 name: None,
                 path: "spec.egress[0]".into(),
                 action: Action::Allow,

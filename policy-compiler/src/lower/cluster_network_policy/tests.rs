@@ -9,7 +9,7 @@ use super::super::{lower as lower_object, name};
 use super::*;
 use crate::labels::Selector;
 use crate::object::ObjectRef;
-use crate::policy::{Block, Peer, PeerTerm, Peers, Ports, Rule};
+use crate::policy::{Block, Mode, Peer, PeerTerm, Peers, Ports, Rule, Tier};
 
 fn manifest(spec: Value) -> Value {
     json!({"kind": "ClusterNetworkPolicy", "metadata": {"name": "p"}, "spec": spec})
@@ -71,18 +71,26 @@ fn a_whole_policy_is_lowered_field_by_field() {
             {"action": "Pass", "to": [{"namespaces": {}}]},
         ],
     }));
-    let rule =
-        |path: &str, action, peers, ports| Rule { name: None, path: path.into(), action, peers, ports };
+    let rule = |path: &str, action, peers, ports| Rule {
+        name: None,
+        path: path.into(),
+        action,
+        peers,
+        ports,
+        asks: None,
+    };
     let nodes = PeerTerm::Nodes(Selector::new([equal("x", "o")]));
     let expected = Policy {
         object: ObjectRef::cluster("ClusterNetworkPolicy", "p"),
         source: None,
         tier: Tier::Admin,
+        mode: Mode::Enforce,
         priority: 7,
         subject: pods_of([equal("x", "n")], [equal("x", "p")]),
         ingress: Block {
             isolates: false,
             rules: vec![Rule {
+                asks: None,
                 name: Some("first".into()),
                 ..rule(
                     "spec.ingress[0]",

@@ -71,11 +71,13 @@ fn a_whole_policy_is_lowered_field_by_field() {
         object: ObjectRef::namespaced("NetworkPolicy", "prod", "p"),
         source: None,
         tier: Tier::Namespace,
-        priority: 0,
+        mode: Mode::Enforce,
+        priority: NETWORK_POLICY_LEVEL,
         subject: pods_in("prod", [equal("app", "api")]),
         ingress: Block {
             isolates: true,
             rules: vec![Rule {
+                asks: None,
                 name: None,
                 path: "spec.ingress[0]".into(),
                 action: Action::Allow,
@@ -99,6 +101,7 @@ fn a_whole_policy_is_lowered_field_by_field() {
             isolates: true,
             rules: vec![
                 Rule {
+                    asks: None,
                     name: None,
                     path: "spec.egress[0]".into(),
                     action: Action::Allow,
@@ -106,6 +109,7 @@ fn a_whole_policy_is_lowered_field_by_field() {
                     ports: Ports::Any,
                 },
                 Rule {
+                    asks: None,
                     name: None,
                     path: "spec.egress[1]".into(),
                     action: Action::Allow,
@@ -150,6 +154,7 @@ fn policy_types_default_to_ingress_and_to_egress_only_if_there_are_egress_rules(
                     rules: if has_type && has_rules(list) {
                         let path = path.into();
                         vec![Rule {
+                            asks: None,
                             name: None,
                             path,
                             action: Action::Allow,
@@ -247,6 +252,7 @@ fn absent_and_empty_peers_and_ports_match_all() {
                 let path = format!("spec.{direction}[0]");
                 let term = PeerTerm::Pods(pods_in("prod", []));
                 let expected = Rule {
+                    asks: None,
                     name: None,
                     path: path.as_str().into(),
                     action: Action::Allow,

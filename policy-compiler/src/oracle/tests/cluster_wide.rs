@@ -54,12 +54,12 @@ fn the_tiers_are_asked_in_order() {
     let open = || network_policy(&json!({"ingress": [{}]}));
     let cnp = "ClusterNetworkPolicy";
     decided(&[], Answer::Allow, Decider::Default);
-    decided(&[np()], Answer::Deny, Decider::NetworkPolicy);
+    decided(&[np()], Answer::Deny, Decider::Namespaced);
     decided(&[one("Admin", 9, "x", "Accept"), np()], Answer::Allow, Decider::Admin(rule(cnp, "x", 0)));
     decided(&[one("Admin", 9, "x", "Deny"), open()], Answer::Deny, Decider::Admin(rule(cnp, "x", 0)));
-    decided(&[one("Admin", 9, "x", "Pass"), np()], Answer::Deny, Decider::NetworkPolicy);
-    decided(&[one("Baseline", 0, "x", "Accept"), np()], Answer::Deny, Decider::NetworkPolicy);
-    decided(&[one("Baseline", 0, "x", "Deny"), open()], Answer::Allow, Decider::NetworkPolicy);
+    decided(&[one("Admin", 9, "x", "Pass"), np()], Answer::Deny, Decider::Namespaced);
+    decided(&[one("Baseline", 0, "x", "Accept"), np()], Answer::Deny, Decider::Namespaced);
+    decided(&[one("Baseline", 0, "x", "Deny"), open()], Answer::Allow, Decider::Namespaced);
     decided(&[one("Baseline", 0, "x", "Deny")], Answer::Deny, Decider::Baseline(rule(cnp, "x", 0)));
     decided(&[one("Admin", 0, "x", "Pass"), one("Admin", 1, "y", "Deny")], Answer::Allow, Decider::Default);
     decided(
