@@ -1,5 +1,7 @@
 //! How rules about requests compose with others, in every order in which the policies can arrive. Threats C4 and C5 by name.
 
+#![expect(clippy::needless_pass_by_value, reason = "manifests are written where they are used")]
+
 use std::sync::Arc;
 
 use datapath::abi::Transport;

@@ -33,7 +33,7 @@ pub(super) fn side(compiler: &Compiler, judged: &Judged<'_>) -> Side {
     };
     match decision.rule.and_then(|rule| compiler.rule(rule)).map(|rule| &rule.origin) {
         Some(Origin::Rule { object, index } | Origin::Claim { object, index }) => {
-            side.rule = place(compiler, judged, object, *index)
+            side.rule = place(compiler, judged, object, *index);
         }
         Some(Origin::Isolation { policies }) => side.isolated_by = isolating(compiler, judged, policies),
         None => {}

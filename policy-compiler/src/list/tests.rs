@@ -1,5 +1,7 @@
 //! What lists answer, row by row; and that they answer whatever their bytes are.
 
+#![expect(clippy::needless_pass_by_value, reason = "manifests are written where they are used")]
+
 use datapath::http::{ClientHello, Head, Request, Version};
 use datapath::l7;
 use serde_json::{Value, json};

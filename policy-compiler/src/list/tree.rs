@@ -91,7 +91,7 @@ impl Tree<'_> {
             of.map(|number| number << 1).collect::<Vec<u32>>()
         });
         let mut waiting = Vec::new();
-        let roots = [self.node(http, 0, &mut waiting), self.node(tls, 0, &mut waiting)];
+        let roots = [self.node(&http, 0, &mut waiting), self.node(&tls, 0, &mut waiting)];
         while let Some((number, left)) = waiting.pop() {
             let node = self.expanded(&left, &mut waiting);
             self.nodes[number] = node;
@@ -107,8 +107,8 @@ impl Tree<'_> {
     }
 
     /// The node of what is left, from a question on.
-    fn node(&mut self, set: Vec<u32>, from: u32, waiting: &mut Vec<(usize, Left)>) -> usize {
-        let set = self.pruned(&set, from);
+    fn node(&mut self, set: &[u32], from: u32, waiting: &mut Vec<(usize, Left)>) -> usize {
+        let set = self.pruned(set, from);
         let next = set.iter().filter_map(|&member| {
             self.conjunct(member).demands.range(from..).next().map(|(question, _)| *question)
         });
@@ -166,10 +166,10 @@ impl Tree<'_> {
                 }
             }
         }
-        met.values_mut().for_each(|members| {
+        for members in met.values_mut() {
             members.sort_unstable();
             members.dedup();
-        });
+        }
         met
     }
 
@@ -182,13 +182,13 @@ impl Tree<'_> {
         let is_free = |member: &u32| !self.demands(*member, left.question);
         let free: Vec<u32> = left.set.iter().copied().filter(is_free).collect();
         let met = self.met(left);
-        let otherwise = self.node(free.clone(), from, waiting);
+        let otherwise = self.node(&free, from, waiting);
         let mut edges = Vec::with_capacity(met.len());
         for (class, members) in met {
             let mut set = members;
             set.extend(&free);
             set.sort_unstable();
-            edges.push((answer(class, false), self.node(set, from, waiting)));
+            edges.push((answer(class, false), self.node(&set, from, waiting)));
         }
         self.edges += edges.len();
         Node::Ask { question: left.question, edges, otherwise, then: otherwise }
@@ -225,7 +225,7 @@ impl Tree<'_> {
             (true, false) => member & 1 == 1,
         };
         let set: Vec<u32> = left.set.iter().copied().filter(meets).collect();
-        let then = self.node(set, question + 1, waiting);
+        let then = self.node(&set, question + 1, waiting);
         Node::Ask { question, edges, otherwise, then }
     }
 }
