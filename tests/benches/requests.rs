@@ -16,7 +16,7 @@ use policy_compiler::asks::{Asks, HeaderMatch, HttpMatch, NamePattern, PathPatte
 use policy_compiler::list::{Conditional, List};
 
 const BURSTS: usize = 200;
-const REQUESTS: usize = 500;
+const REQUESTS: u32 = 500;
 
 fn main() {
     println!(
@@ -87,7 +87,7 @@ fn nanoseconds<T>(call: impl Fn() -> T) -> f64 {
         for _ in 0..REQUESTS {
             black_box(call());
         }
-        began.elapsed().as_secs_f64() * 1e9 / REQUESTS as f64
+        began.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS)
     };
     (0..BURSTS).map(|_| burst()).fold(f64::INFINITY, f64::min)
 }

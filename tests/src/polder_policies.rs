@@ -1,5 +1,6 @@
 //! Random policies of our own kinds, with rules about requests.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use policy_compiler::api::cluster_network_policy as cnp;
 use policy_compiler::api::cluster_network_policy::Subject;
 use policy_compiler::api::polder_policy as polder;
@@ -29,7 +30,7 @@ pub const VALUES: &[&str] = &["v", "vv", "/a"];
 pub fn polder_policy() -> impl Strategy<Value = polder::PolderPolicy> {
     let level =
         prop_oneof![3 => Just(None), 2 => Just(Some(1000)), 1 => Just(Some(0)), 1 => Just(Some(2000))];
-    let subject = prop_oneof![1 => Just(Default::default()), 1 => selector()];
+    let subject = prop_oneof![1 => Just(LabelSelector::default()), 1 => selector()];
     (select(NAMES), select(NAMESPACES), subject, level, mode(), directions()).prop_map(
         |(name, namespace, pods, priority, mode, (ingress, egress))| polder::PolderPolicy {
             metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
@@ -53,7 +54,7 @@ pub fn polder_policy() -> impl Strategy<Value = polder::PolderPolicy> {
 pub fn cluster_polder_policy() -> impl Strategy<Value = polder::ClusterPolderPolicy> {
     let tier = select(&["Admin", "Baseline"][..]);
     let subject = prop_oneof![
-        2 => Just(Subject { namespaces: Some(Default::default()), pods: None }),
+        2 => Just(Subject { namespaces: Some(LabelSelector::default()), pods: None }),
         1 => namespaced_pod().prop_map(|pods| Subject { namespaces: None, pods: Some(pods) }),
     ];
     (select(NAMES), tier, priority(), subject, mode(), directions()).prop_map(
@@ -162,7 +163,10 @@ impl Rule {
         if let Some(peers) = &mut self.peers {
             peers.retain(|peer| self.action == "Allow" || peer.domain_names.is_none());
             if peers.is_empty() {
-                peers.push(cnp::EgressPeer { namespaces: Some(Default::default()), ..Default::default() });
+                peers.push(cnp::EgressPeer {
+                    namespaces: Some(LabelSelector::default()),
+                    ..Default::default()
+                });
             }
         }
         let nameless = |peer: &cnp::EgressPeer| {

@@ -1,6 +1,11 @@
 //! The definitions of our own kinds: what is in `deploy/crds` is made of the types that are read, and a real API server refuses
 //! with them what lowering refuses.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "objects are written here, and a server that cannot be asked has failed the test"
+)]
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -17,7 +22,10 @@ fn the_definitions_in_deploy_are_of_these_types() {
     for (name, definition) in definitions() {
         let path = format!("{}/../deploy/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
         // JSON is YAML, and needs no writer of its own.
-        let wanted = format!("{}\n", serde_json::to_string_pretty(&definition).unwrap());
+        let (mark, text) = (concat!("@", "generated"), serde_json::to_string_pretty(&definition).unwrap());
+        let wanted = format!(
+            "# {mark} from the types in policy-compiler/src/api; `tests/tests/definitions.rs` writes it.\n{text}\n"
+        );
         if std::env::var_os("POLDER_WRITE").is_some_and(|write| write == "1") {
             std::fs::write(&path, &wanted).unwrap();
         }

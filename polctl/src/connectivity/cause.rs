@@ -75,7 +75,7 @@ fn add(
     };
     match decision.rule.and_then(|rule| compiler.rule(rule)).map(|rule| &rule.origin) {
         Some(Origin::Rule { object, index } | Origin::Claim { object, index }) => {
-            found.push(of_object(object, Some(*index)))
+            found.push(of_object(object, Some(*index)));
         }
         Some(Origin::Isolation { policies }) => {
             found.extend(policies.iter().map(|object| of_object(object, None)));

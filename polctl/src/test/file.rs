@@ -174,7 +174,7 @@ impl Reader {
         match request.request() {
             Ok(request) => test.request = request,
             Err(error) => {
-                self.problem(node.line, path, error, "http: GET /path, grpc: service/method or tls: name")
+                self.problem(node.line, path, error, "http: GET /path, grpc: service/method or tls: name");
             }
         }
         if test.request.is_some() && !test.asked.iter().any(|asked| matches!(asked, Asked::Port(_))) {

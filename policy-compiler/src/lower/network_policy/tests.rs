@@ -15,6 +15,10 @@ fn manifest(spec: Value) -> Value {
     json!({"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "prod"}, "spec": spec})
 }
 
+fn on_any_port(path: &str, peers: Peers) -> Rule {
+    Rule { name: None, path: path.into(), action: Action::Allow, peers, ports: Ports::Any, asks: None }
+}
+
 /// An ingress rule with these peers and ports, which are left out if they are `null`.
 fn rule(field: &str, peers: Value, ports: Value) -> Value {
     let mut rule = json!({});
@@ -100,22 +104,11 @@ fn a_whole_policy_is_lowered_field_by_field() {
         egress: Block {
             isolates: true,
             rules: vec![
-                Rule {
-                    asks: None,
-                    name: None,
-                    path: "spec.egress[0]".into(),
-                    action: Action::Allow,
-                    peers: Peers::AnyOf(vec![testing::peer("spec.egress[0].to[0]", any_pod)]),
-                    ports: Ports::Any,
-                },
-                Rule {
-                    asks: None,
-                    name: None,
-                    path: "spec.egress[1]".into(),
-                    action: Action::Allow,
-                    peers: Peers::Any,
-                    ports: Ports::Any,
-                },
+                on_any_port(
+                    "spec.egress[0]",
+                    Peers::AnyOf(vec![testing::peer("spec.egress[0].to[0]", any_pod)]),
+                ),
+                on_any_port("spec.egress[1]", Peers::Any),
             ],
         },
     };
