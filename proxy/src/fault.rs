@@ -94,6 +94,10 @@ faults! {
     BODY_SLOW = 408, "body too slow";
     /// The client ended in the middle of a request.
     TRUNCATED = 400, "request cut off";
+    /// The client reset its connection before it had the response.
+    CLIENT_GONE = 400, "client gone";
+    /// The client does not read the response fast enough.
+    READ_SLOW = 408, "response read too slowly";
     /// A client address with too many connections.
     QUOTA = 503, "too many connections";
     /// The upstream does not take the connection.

@@ -33,6 +33,8 @@ pub struct RequestHead {
     pub persistent: bool,
     /// Whether it is HTTP/1.0, which knows neither chunks nor interim responses.
     pub old: bool,
+    /// Whether the client waits for a response before it sends its body.
+    pub expects: bool,
     /// Which protocol is asked for instead of HTTP.
     upgrade: Option<&'static str>,
 }
@@ -44,7 +46,7 @@ impl RequestHead {
         let most = limits.headers.min(Limits::MOST_HEADERS);
         let mut request = httparse::Request::new(&mut []);
         let parsed = request.parse_with_uninit_headers(received, &mut space[..most]);
-        match parsed.map_err(fault_of)? {
+        match parsed.map_err(|error| fault_of(error, received))? {
             httparse::Status::Complete(length) if length == received.len() => {}
             _ => return Err(Fault::REQUEST_LINE),
         }
@@ -69,6 +71,7 @@ impl RequestHead {
         head.framing = gathered.framing;
         head.persistent = !gathered.old && !gathered.close;
         head.old = gathered.old;
+        head.expects = gathered.expects;
         head.upgrade = gathered.upgrade;
         Ok(head)
     }
@@ -219,13 +222,26 @@ impl RequestHead {
     }
 }
 
-fn fault_of(error: httparse::Error) -> Fault {
+fn fault_of(error: httparse::Error, received: &[u8]) -> Fault {
     match error {
         httparse::Error::TooManyHeaders => Fault::HEADERS_MANY,
-        httparse::Error::Version => Fault::VERSION,
-        httparse::Error::Token | httparse::Error::NewLine | httparse::Error::Status => Fault::REQUEST_LINE,
+        httparse::Error::Version if names_version(received) => Fault::VERSION,
+        httparse::Error::Version
+        | httparse::Error::Token
+        | httparse::Error::NewLine
+        | httparse::Error::Status => Fault::REQUEST_LINE,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => Fault::HEADER_LINE,
     }
+}
+
+/// Whether the first line has three words, and the last is a version, if none that is known.
+fn names_version(received: &[u8]) -> bool {
+    let line = received.split(|&octet| octet == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|&octet| octet == b' ').skip(2);
+    let version = words.next().and_then(|word| word.strip_prefix(b"HTTP/"));
+    let numbered =
+        matches!(version, Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit());
+    numbered && words.next().is_none()
 }
 
 fn check_method(method: &[u8], limits: &Limits) -> Result<(), Fault> {
@@ -283,6 +299,7 @@ struct Gathered<'a> {
     host: &'a [u8],
     framing: Framing,
     close: bool,
+    expects: bool,
     upgrade: Option<&'static str>,
 }
 
@@ -298,6 +315,7 @@ impl<'a> Gathered<'a> {
         let mut options = Options::default();
         let mut upgrade = None;
         let mut upgrades = 0;
+        let mut expects = false;
         for header in headers {
             match Field::of(header.name.as_bytes()) {
                 Field::Host if host.is_some() => return Err(Fault::HOST_COUNT),
@@ -316,7 +334,8 @@ impl<'a> Gathered<'a> {
                 Field::Expect if !header.value.eq_ignore_ascii_case(b"100-continue") && !old => {
                     return Err(Fault::EXPECT);
                 }
-                Field::Expect | Field::Hop | Field::Other => {}
+                Field::Expect => expects = !old,
+                Field::Hop | Field::Other => {}
             }
         }
         let framing = lengths.of_request(old)?;
@@ -326,7 +345,7 @@ impl<'a> Gathered<'a> {
             return Err(Fault::UPGRADE_BODY);
         }
         let host = host.ok_or(Fault::HOST_COUNT)?;
-        Ok(Gathered { old, host, framing, close: options.close, upgrade })
+        Ok(Gathered { old, host, framing, close: options.close, expects, upgrade })
     }
 }
 
