@@ -148,6 +148,7 @@ where
             Some(Opening::Http1) if protocols.http1 => http1::serve::serve(self).await,
             // It is told in HTTP/1 what is wrong, which a client of HTTP/2 understands as well as any refusal.
             Some(Opening::Http2) if protocols.http1 && !protocols.http2 => http1::serve::serve(self).await,
+            Some(Opening::Tls) if protocols.tls => self.serve_tls().await,
             Some(_) => self.proxy.refuse(self.ends, Protocol::Unknown, self.policy, Fault::PROTOCOL, None),
         }
     }

@@ -7,6 +7,7 @@
 //!            http1::serve  one request after the other  <───────┴──────────────────────────────────────┘
 //!                 └── http1::exchange  request ──> upstream      bodies by http1::framing and http1::chunked,
 //!                        client <── http1::response              moved by relay, timed by timer
+//!            tls  which name?  ──name──> Policy ──> Verdict ──> tunnel
 //! ```
 //!
 //! Parsers are functions from octets to values. Streams, the clock and policy come from outside: this crate opens no
@@ -25,4 +26,5 @@ pub mod policy;
 pub mod quota;
 mod relay;
 mod timer;
+pub mod tls;
 mod tunnel;

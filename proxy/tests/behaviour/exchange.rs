@@ -100,7 +100,7 @@ fn allowed(request: &str, status: u16) -> Kept {
 async fn a_pipelined_request_waits_for_the_response_before_it() {
     let mut line = Line::new();
     line.ask([GET, GET, b"GET /admin HTTP/1.1\r\nHost: good\r\n\r\n"].concat()).await;
-    line.server_gets(&format!("{GOT}")).await;
+    line.server_gets(GOT).await;
     assert_eq!(read(&mut line.server, 1).await, "");
     line.answer(&OK[..OK.len() - 1]).await;
     assert_eq!(read(&mut line.server, 1).await, "");

@@ -79,7 +79,7 @@ async fn a_connection_rests_for_so_long_between_requests() {
         client.write_all(GET).await.unwrap();
         server.write_all(OK).await.unwrap();
         client.read_exact(&mut [0; 40]).await.unwrap();
-        sleep(Limits::default().idle_time - Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(59)).await;
     }
     let begin = Instant::now();
     assert_eq!(status(&mut client).await, "");
@@ -111,7 +111,7 @@ async fn a_body_that_trickles_is_cut_off_and_one_that_flows_is_not() {
 async fn an_upstream_may_think_and_not_for_ever() {
     let (mut client, mut server, keeper, _proxy) = start(1 << 16);
     client.write_all(GET).await.unwrap();
-    sleep(Limits::default().stall_time - Duration::from_secs(20)).await;
+    sleep(Duration::from_secs(280)).await;
     server.write_all(OK).await.unwrap();
     client.read_exact(&mut [0; 40]).await.unwrap();
     client.write_all(GET).await.unwrap();

@@ -1,0 +1,113 @@
+//! TLS through the proxy: judged by name, passed on as it came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy::fault::Fault;
+use proxy::limits::Limits;
+use proxy::log::Outcome;
+use proxy::policy::Protocols;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use crate::rig::{ALLOWS, DENIES, Rules, ends, proxy};
+
+/// What OpenSSL 3.0 sends for `openssl s_client -servername NAME -tls1_2`, with fewer cipher suites and extensions.
+fn client_hello(name: &str) -> Vec<u8> {
+    let length =
+        |octets: Vec<u8>| [&u16::try_from(octets.len()).unwrap().to_be_bytes()[..], &octets].concat();
+    let names = length([&[0][..], &length(name.as_bytes().to_vec())].concat());
+    let extensions = length([&[0, 0][..], &length(names), &[0, 23, 0, 0]].concat());
+    let body = [&[3, 3][..], &[0x5a; 32], &[0, 0, 2, 0xc0, 0x2f, 1, 0], &extensions].concat();
+    let message = [&[1, 0][..], &length(body)].concat();
+    [&[22, 3, 1][..], &length(message)].concat()
+}
+
+struct Run {
+    client: DuplexStream,
+    server: DuplexStream,
+    rules: Arc<Rules>,
+    outcome: tokio::task::JoinHandle<Option<Outcome>>,
+}
+
+fn start(tls: bool) -> Run {
+    let (client, near) = tokio::io::duplex(1 << 16);
+    let (far, server) = tokio::io::duplex(1 << 16);
+    let (proxy, keeper) = proxy(Limits::default());
+    let rules = Arc::new(Rules::of(Protocols { http1: true, http2: false, tls }));
+    let policy = Arc::clone(&rules);
+    let outcome = tokio::spawn(async move {
+        proxy.serve(near, ends(), &*policy, async { Ok(far) }).await;
+        keeper.take().pop().map(|record| record.outcome)
+    });
+    Run { client, server, rules, outcome }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_allowed_name_is_passed_on_as_it_came_split_anywhere() {
+    let hello = client_hello("Good.Example");
+    for at in 1..hello.len() {
+        let mut run = start(true);
+        run.client.write_all(&hello[..at]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        run.client.write_all(&hello[at..]).await.unwrap();
+        let mut got = vec![0; hello.len()];
+        run.server.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, hello, "split at {at}");
+        run.server.write_all(b"\x16answer").await.unwrap();
+        let mut answer = [0; 7];
+        run.client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"\x16answer");
+        drop((run.client, run.server));
+        assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Allowed(ALLOWS)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_name_ends_the_connection_and_nothing_reaches_the_server() {
+    let nonsense = [0x16, 3, 1, 0, 4, 2, 0, 0, 0];
+    for (sent, outcome) in [
+        (client_hello("evil.example"), Outcome::Denied(DENIES)),
+        (client_hello("good.example.evil"), Outcome::Denied(DENIES)),
+        (client_hello("good.example\0"), Outcome::Refused(Fault::TLS)),
+        (client_hello(""), Outcome::Refused(Fault::TLS)),
+        (nonsense.to_vec(), Outcome::Refused(Fault::TLS)),
+    ] {
+        let mut run = start(true);
+        run.client.write_all(&sent).await.unwrap();
+        assert_eq!(run.outcome.await.unwrap(), Some(outcome));
+        let mut got = Vec::new();
+        run.server.read_to_end(&mut got).await.unwrap();
+        assert!(got.is_empty());
+        let mut answer = Vec::new();
+        run.client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_on_a_port_without_rules_about_it_is_closed() {
+    let mut run = start(false);
+    run.client.write_all(&client_hello("good.example")).await.unwrap();
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Refused(Fault::PROTOCOL)));
+    assert_eq!(run.server.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_does_not_come_is_not_waited_for() {
+    let mut run = start(true);
+    run.client.write_all(&client_hello("good.example")[..20]).await.unwrap();
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Refused(Fault::HEAD_SLOW)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_no_longer_allowed_ends_its_connection() {
+    let mut run = start(true);
+    let hello = client_hello("good.example");
+    run.client.write_all(&hello).await.unwrap();
+    run.server.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+    run.rules.change(true);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!run.outcome.is_finished());
+    run.rules.change(false);
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Withdrawn(ALLOWS)));
+}
