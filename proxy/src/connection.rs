@@ -14,7 +14,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 
 use crate::fault::Fault;
-use crate::http1;
 use crate::leg::{Leg, Stream};
 use crate::limits::Limits;
 use crate::log::{Ends, Observer, Outcome, Protocol, Record};
@@ -22,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::timer::Timer;
+use crate::{http1, http2};
 
 /// What all connections share.
 pub struct Proxy {
@@ -148,6 +148,7 @@ where
             Some(Opening::Http1) if protocols.http1 => http1::serve::serve(self).await,
             // It is told in HTTP/1 what is wrong, which a client of HTTP/2 understands as well as any refusal.
             Some(Opening::Http2) if protocols.http1 && !protocols.http2 => http1::serve::serve(self).await,
+            Some(Opening::Http2) if protocols.http2 => http2::serve::serve(self).await,
             Some(Opening::Tls) if protocols.tls => self.serve_tls().await,
             Some(_) => self.proxy.refuse(self.ends, Protocol::Unknown, self.policy, Fault::PROTOCOL, None),
         }

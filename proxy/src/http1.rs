@@ -5,7 +5,7 @@ mod exchange;
 pub mod framing;
 pub mod head;
 pub mod host;
-mod octets;
+pub(crate) mod octets;
 pub mod response;
 pub mod scan;
 pub(crate) mod serve;

@@ -7,6 +7,7 @@
 //!            http1::serve  one request after the other  <───────┴──────────────────────────────────────┘
 //!                 └── http1::exchange  request ──> upstream      bodies by http1::framing and http1::chunked,
 //!                        client <── http1::response              moved by relay, timed by timer
+//!            http2  each stream: http2::head ──Head──> Policy ──> Verdict ──> http2::stream, or a refusal of its own
 //!            tls  which name?  ──name──> Policy ──> Verdict ──> tunnel
 //! ```
 //!
@@ -18,6 +19,7 @@
 pub mod connection;
 pub mod fault;
 pub mod http1;
+pub mod http2;
 pub mod leg;
 pub mod limits;
 pub mod log;

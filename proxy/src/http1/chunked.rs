@@ -163,7 +163,7 @@ impl Chunks {
 
 /// Not what frames, routes, authenticates, or says how to read the body (RFC 9110, section 6.5.1): a client that merges
 /// trailers into the head would obey it.
-fn may_trail(name: &[u8]) -> bool {
+pub(crate) fn may_trail(name: &[u8]) -> bool {
     const NEVER: [&str; 22] = [
         "age",
         "authorization",

@@ -244,7 +244,7 @@ fn names_version(received: &[u8]) -> bool {
     numbered && words.next().is_none()
 }
 
-fn check_method(method: &[u8], limits: &Limits) -> Result<(), Fault> {
+pub(crate) fn check_method(method: &[u8], limits: &Limits) -> Result<(), Fault> {
     if method == b"CONNECT" {
         return Err(Fault::CONNECT);
     }

@@ -3,6 +3,7 @@
 
 mod corpus;
 mod exchange;
+mod http2;
 mod limits;
 mod rig;
 mod tls;
