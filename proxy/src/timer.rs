@@ -15,12 +15,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Timer {
     sleep: Pin<Box<Sleep>>,
     due: Instant,
+    early: bool,
 }
 
 impl Timer {
     pub(crate) fn new(wait: Duration) -> Self {
         let due = Instant::now() + wait;
-        Timer { sleep: Box::pin(sleep_until(due)), due }
+        Timer { sleep: Box::pin(sleep_until(due)), due, early: false }
     }
 
     /// Is due so long after `now`.
@@ -38,8 +39,14 @@ impl Timer {
             if self.sleep.deadline() >= self.due {
                 return Poll::Ready(());
             }
+            self.early = true;
             self.sleep.as_mut().reset(self.due);
         }
+    }
+
+    /// Whether it went off too early since this was last asked: so some time has passed, which nobody needed to measure.
+    pub(crate) fn went_off_early(&mut self) -> bool {
+        std::mem::take(&mut self.early)
     }
 }
 

@@ -41,6 +41,8 @@ enum State {
     Done,
 }
 
+const HEX: [u8; 16] = *b"0123456789abcdef";
+
 const FIRST: State = State::Size { size: 0, digits: 0 };
 
 impl Chunks {
@@ -109,7 +111,10 @@ impl Chunks {
             }
             State::SizeEnd { size: 0 } => Ok(State::Trailer),
             State::SizeEnd { size } => {
-                output.extend_from_slice(format!("{size:x}\r\n").as_bytes());
+                // In hexadecimal digits, at most sixteen.
+                let digits = 16 - (size.leading_zeros() / 4).min(15);
+                output.extend((0..digits).rev().map(|digit| HEX[(size >> (4 * digit) & 15) as usize]));
+                output.extend_from_slice(b"\r\n");
                 Ok(State::Data { left: size })
             }
             State::DataEnd if octet == b'\r' => Ok(State::DataEndFeed),

@@ -9,11 +9,16 @@ use httparse::Header;
 
 use super::framing::{Framing, Lengths};
 use super::host::append_host;
-use super::octets::{is_token, is_value, members};
+use super::octets::{append_number, is_token, is_value, members};
 use super::target::{Target, append_path};
 use crate::fault::Fault;
 use crate::limits::Limits;
 use crate::policy::Head;
+
+/// Places for headers, as they are shown to policy.
+const FEW: usize = 16;
+/// `host` and `upgrade` are written by the proxy, whatever else is there.
+const MANY: usize = Limits::MOST_HEADERS + 2;
 
 /// Two places in the text.
 type Span = (u32, u32);
@@ -108,7 +113,12 @@ impl RequestHead {
 
     /// Shows the head as rules see it.
     pub fn show<R>(&self, to: impl FnOnce(&Head<'_>) -> R) -> R {
-        let mut pairs = [(&b""[..], &b""[..]); Limits::MOST_HEADERS + 2];
+        // Few heads have many headers, and this is done for each.
+        if self.headers.len() <= FEW { self.show_in::<FEW, R>(to) } else { self.show_in::<MANY, R>(to) }
+    }
+
+    fn show_in<const N: usize, R>(&self, to: impl FnOnce(&Head<'_>) -> R) -> R {
+        let mut pairs = [(&b""[..], &b""[..]); N];
         for (pair, &(name, value)) in pairs.iter_mut().zip(&self.headers) {
             *pair = (self.at(name), self.at(value));
         }
@@ -208,7 +218,12 @@ impl RequestHead {
 
     fn write_length(&mut self, framing: Framing) {
         let Framing::Length(length) = framing else { return };
-        self.write_header(b"content-length", length.to_string().as_bytes());
+        let name = self.append(b"content-length");
+        self.text.extend_from_slice(b": ");
+        let start = self.here();
+        append_number(&mut self.text, length);
+        self.headers.push((name, (start, self.here())));
+        self.text.extend_from_slice(b"\r\n");
     }
 
     fn write_header(&mut self, name: &[u8], value: &[u8]) {

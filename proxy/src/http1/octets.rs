@@ -1,5 +1,7 @@
 //! What octets may stand where: the tables behind every other parser of HTTP/1.
 
+use bytes::BufMut;
+
 /// An octet's class, as bits: it may be several things at once.
 const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
@@ -121,6 +123,21 @@ pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&octet| octet == b',').map(trim).filter(|member| !member.is_empty())
 }
 
+/// Appends a number in decimal.
+pub(crate) fn append_number(to: &mut impl BufMut, mut number: u64) {
+    // The most that a u64 has.
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b"0123456789"[(number % 10) as usize];
+        number /= 10;
+        if number == 0 {
+            return to.put_slice(&digits[start..]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +154,15 @@ mod tests {
         let refused: Vec<u8> = (0..=255).filter(|&octet| !is_value(&[octet])).collect();
         let controls: Vec<u8> = (0..=8).chain(10..=31).chain([127]).collect();
         assert_eq!(refused, controls);
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 9, 10, 200, 1_000_000, u64::MAX] {
+            let mut written = Vec::new();
+            append_number(&mut written, number);
+            assert_eq!(written, number.to_string().into_bytes());
+        }
     }
 
     #[test]

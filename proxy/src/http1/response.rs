@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use httparse::Header;
 
 use super::framing::{Framing, Lengths};
-use super::octets::{is_token, is_value, members, trim};
+use super::octets::{append_number, is_token, is_value, members, trim};
 use crate::fault::Fault;
 use crate::limits::Limits;
 
@@ -78,7 +78,9 @@ impl Answer {
         if answer.is_interim() && question.old {
             return Ok(answer);
         }
-        to.extend_from_slice(format!("HTTP/1.1 {status} ").as_bytes());
+        to.extend_from_slice(b"HTTP/1.1 ");
+        append_number(to, status.into());
+        to.extend_from_slice(b" ");
         to.extend_from_slice(reason);
         to.extend_from_slice(b"\r\n");
         gathered.write_headers(response.headers, &answer, question, to)?;
@@ -188,7 +190,9 @@ impl<'a> Gathered<'a> {
     fn write_framing(&self, answer: &Answer, to: &mut BytesMut) {
         let bodiless = answer.framing == Framing::None && (answer.status < 200 || answer.status == 204);
         if let Some(length) = self.lengths.spoken_of().filter(|_| !bodiless) {
-            write_header(to, b"Content-Length", length.to_string().as_bytes());
+            to.extend_from_slice(b"Content-Length: ");
+            append_number(to, length);
+            to.extend_from_slice(b"\r\n");
         }
         if self.lengths.is_chunked() {
             write_header(to, b"Transfer-Encoding", b"chunked");

@@ -108,15 +108,19 @@ where
                     Poll::Pending => break,
                 }
             }
-            client.rest();
             // Its end is the connection's, and whatever it says unasked is no answer to what comes next.
-            if let Some(upstream) = upstream.as_deref_mut() {
-                if upstream.poll_fill(context).is_ready() {
-                    return Poll::Ready(Ok(None));
-                }
-                upstream.rest();
+            if upstream.as_mut().is_some_and(|upstream| upstream.poll_fill(context).is_ready()) {
+                return Poll::Ready(Ok(None));
             }
-            match timer.poll(context) {
+            let due = timer.poll(context);
+            // Not between any two requests, as it costs more than the memory is worth to a busy connection.
+            if timer.went_off_early() {
+                client.rest();
+                if let Some(upstream) = &mut upstream {
+                    upstream.rest();
+                }
+            }
+            match due {
                 Poll::Ready(()) if client.input.is_empty() => Poll::Ready(Ok(None)),
                 Poll::Ready(()) => Poll::Ready(Err(Fault::HEAD_SLOW)),
                 Poll::Pending => Poll::Pending,
