@@ -210,7 +210,7 @@ fn measure(address: SocketAddr, task: Pid, time: Duration) -> Figures {
             counts.store(true, Ordering::Relaxed);
             let (begin, spent) = (Instant::now(), cpu_time(task));
             tokio::time::sleep(time).await;
-            let (elapsed, spent) = (begin.elapsed(), cpu_time(task) - spent);
+            let (elapsed, spent) = (begin.elapsed(), cpu_time(task).saturating_sub(spent));
             stop.store(true, Ordering::Relaxed);
             let mut times = Vec::new();
             for client in clients {

@@ -124,8 +124,12 @@ impl<'a, C: Stream, U: Stream> Exchange<'a, C, U> {
     ) -> Poll<Result<Finished, Broken>> {
         self.poll_upload(context)?;
         if let Poll::Ready(answer) = self.poll_download(context)? {
-            let clean = matches!(self.upload, Upload::Done);
-            return Poll::Ready(Ok(Finished { answer, clean }));
+            // A server may answer early and still take the rest. Whoever waits to be told to continue may never send it.
+            let takes_rest = answer.persistent && !self.held && matches!(self.upload, Upload::Body(_));
+            if !takes_rest {
+                let clean = matches!(self.upload, Upload::Done);
+                return Poll::Ready(Ok(Finished { answer, clean }));
+            }
         }
         if matches!(self.upload, Upload::Done) {
             self.poll_ahead(context).map_err(|_| Broken::Client(Fault::CLIENT_GONE))?;
@@ -173,7 +177,7 @@ impl<'a, C: Stream, U: Stream> Exchange<'a, C, U> {
                 let answer = Answer::parse(head, self.question, self.limits, &mut self.client.output)
                     .map_err(Broken::Response)?;
                 self.upstream.input.advance(range.end);
-                self.held = false;
+                self.held &= !answer.is_interim();
                 self.download = if answer.is_interim() {
                     Download::Head(Scanner::default())
                 } else {
@@ -224,8 +228,8 @@ impl<'a, C: Stream, U: Stream> Exchange<'a, C, U> {
     /// A client that is waited for all the time has to move a little in each period. An upstream may think for longer.
     fn check_pace(&self, before: &Pace, instant: Instant) -> Result<Pace, Broken> {
         let mut now = self.measure(instant);
-        if before.sends && now.sends && !self.has_begun() && now.received - before.received < self.limits.pace
-        {
+        let answering = matches!(&self.download, Download::Body(_, body) if !body.is_done());
+        if before.sends && now.sends && !answering && now.received - before.received < self.limits.pace {
             return Err(Broken::Request(Fault::BODY_SLOW));
         }
         if before.reads && now.reads && now.sent - before.sent < self.limits.pace {

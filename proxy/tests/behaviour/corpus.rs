@@ -33,8 +33,8 @@ struct Entry {
     unanswered: bool,
 }
 
-const ATTACKS: &str = include_str!("../corpus/attacks.jsonl");
-const CLEAN: &str = include_str!("../corpus/clean.jsonl");
+pub(crate) const ATTACKS: &str = include_str!("../corpus/attacks.jsonl");
+pub(crate) const CLEAN: &str = include_str!("../corpus/clean.jsonl");
 
 const PROBE: &str = "GET /public/probe HTTP/1.1\r\nHost: good\r\n\r\n";
 const PROBE_FORWARDED: &str = "GET /public/probe HTTP/1.1\r\nhost: good\r\n\r\n";
@@ -44,16 +44,16 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// An entry as octets.
 #[derive(Clone, Debug)]
-struct Case {
-    name: String,
-    send: Vec<u8>,
-    status: Vec<u16>,
-    forwarded: Vec<Vec<u8>>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) send: Vec<u8>,
+    pub(crate) status: Vec<u16>,
+    pub(crate) forwarded: Vec<Vec<u8>>,
     closed: bool,
     unanswered: bool,
 }
 
-fn cases(file: &str) -> Vec<Case> {
+pub(crate) fn cases(file: &str) -> Vec<Case> {
     file.lines().map(|line| Case::from(serde_json::from_str::<Entry>(line).expect(line))).collect()
 }
 
@@ -168,7 +168,7 @@ async fn log<U: Stream>(mut server: U, expected: Vec<Vec<u8>>, unanswered: bool,
 }
 
 /// The statuses of the whole responses.
-fn statuses(mut answer: &[u8]) -> Vec<u16> {
+pub(crate) fn statuses(mut answer: &[u8]) -> Vec<u16> {
     let mut statuses = Vec::new();
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 16];

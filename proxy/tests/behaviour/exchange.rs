@@ -183,12 +183,40 @@ async fn a_client_waits_for_100_and_policy_comes_first() {
     assert_eq!(line.refusal().await, (403, Outcome::Denied(DENIES)));
 }
 
+const UPLOAD: &str = "POST /public/a HTTP/1.1\r\nHost: good\r\nContent-Length: 10\r\n\r\n";
+const UPLOAD_GOT: &str = "POST /public/a HTTP/1.1\r\nhost: good\r\ncontent-length: 10\r\n\r\n";
+
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_answered_early_ends_the_connection() {
+async fn an_early_answer_that_ends_the_connection_ends_it() {
     let mut line = Line::new();
-    line.ask("POST /public/a HTTP/1.1\r\nHost: good\r\nContent-Length: 1000\r\n\r\nGET /admin").await;
+    line.ask(format!("{UPLOAD}GET /")).await;
+    let response = "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    line.answer(response).await;
+    let (rest, records) = line.rest().await;
+    assert_eq!((rest.as_str(), records), (response, vec![allowed("POST good/public/a", 413)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_request_that_is_answered_early_is_no_request() {
+    let mut line = Line::new();
+    line.ask(format!("{UPLOAD}GET /")).await;
+    line.server_gets(&format!("{UPLOAD_GOT}GET /")).await;
+    line.answer(OK).await;
+    line.client_gets(OK).await;
+    line.ask([b"admin", GET].concat()).await;
+    line.server_gets(&format!("admin{GOT}")).await;
+    line.answer(OK).await;
+    line.client_gets(OK).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_never_told_to_continue_may_not_go_on() {
+    let mut line = Line::new();
+    line.ask(UPLOAD.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n")).await;
     line.answer("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n").await;
     line.client_gets("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n").await;
+    // The body, or the next request? The connection's end tells.
+    line.ask(GET).await;
     let (rest, records) = line.rest().await;
     assert_eq!((rest.as_str(), records), ("", vec![allowed("POST good/public/a", 413)]));
 }

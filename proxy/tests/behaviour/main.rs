@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 mod corpus;
+mod differential;
 mod exchange;
 mod http2;
 mod limits;
