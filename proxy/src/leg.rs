@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::splice::Pipe;
+
 /// What is read at a time: most requests and responses are smaller.
 const READ: usize = 8 * 1024;
 
@@ -36,6 +38,8 @@ pub(crate) struct Leg<S> {
     pub(crate) input: BytesMut,
     /// What is to be sent.
     pub(crate) output: BytesMut,
+    /// What came and is in the kernel still, on its way to the other side. It comes after `input`.
+    pub(crate) pipe: Option<Pipe>,
     /// Nothing more comes.
     pub(crate) ended: bool,
     /// All octets that came.
@@ -46,7 +50,13 @@ pub(crate) struct Leg<S> {
 
 impl<S: Stream> Leg<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Leg { stream, input: BytesMut::new(), output: BytesMut::new(), ended: false, received: 0, sent: 0 }
+        let (input, output) = (BytesMut::new(), BytesMut::new());
+        Leg { stream, input, output, pipe: None, ended: false, received: 0, sent: 0 }
+    }
+
+    /// Whether something that came is not passed on yet.
+    pub(crate) fn holds(&self) -> bool {
+        !self.input.is_empty() || self.pipe.as_ref().is_some_and(Pipe::holds)
     }
 
     /// Reads once. 0 is the end.
@@ -90,6 +100,9 @@ impl<S: Stream> Leg<S> {
         }
         if self.output.is_empty() {
             self.output = BytesMut::new();
+        }
+        if !self.pipe.as_ref().is_some_and(Pipe::holds) {
+            self.pipe = None;
         }
     }
 }

@@ -6,7 +6,7 @@
 //!                                                               │ its text                             │
 //!            http1::serve  one request after the other  <───────┴──────────────────────────────────────┘
 //!                 └── http1::exchange  request ──> upstream      bodies by http1::framing and http1::chunked,
-//!                        client <── http1::response              moved by relay, timed by timer
+//!                        client <── http1::response              moved by relay and splice, timed by timer
 //!            http2  each stream: http2::head ──Head──> Policy ──> Verdict ──> http2::stream, or a refusal of its own
 //!            tls  which name?  ──name──> Policy ──> Verdict ──> tunnel
 //! ```
@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod policy;
 pub mod quota;
 mod relay;
+mod splice;
 mod timer;
 pub mod tls;
 mod tunnel;

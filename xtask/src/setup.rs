@@ -27,7 +27,10 @@ struct Need {
     by_hand: &'static str,
 }
 
-const NEEDS: [Need; 7] = [
+/// Servers of others: the proxy's tests stand before them.
+const SERVERS: [&str; 3] = ["nginx", "haproxy", "node"];
+
+const NEEDS: [Need; 8] = [
     Need {
         name: "a compiler for BPF",
         why: "builds bpf/ for the kernel",
@@ -64,6 +67,13 @@ const NEEDS: [Need; 7] = [
         is_there: || NETWORK_TOOLS.iter().all(|program| process::find(program).is_some()),
         install: |_| apt_install(&["nftables", "iptables", "ipset", "iproute2", "bpftool"]),
         by_hand: "install nft, iptables, ipset, iproute2 and bpftool",
+    },
+    Need {
+        name: "web servers",
+        why: "are asked through the proxy in its tests, and measured beside it (`cargo bench -p proxy`)",
+        is_there: || SERVERS.iter().all(|program| process::find(program).is_some()),
+        install: |_| apt_install(&["nginx-light", "haproxy", "nodejs"]),
+        by_hand: "install nginx, haproxy and node",
     },
     Need {
         name: "an API server",

@@ -214,13 +214,15 @@ impl<'a, C: Stream, U: Stream> Exchange<'a, C, U> {
     }
 
     fn measure(&self, now: Instant) -> Pace {
-        let waiting = |input: &[u8]| self.has_begun() && !input.is_empty();
         Pace {
             received: self.client.received,
             sent: self.client.sent,
             moved: self.client.received + self.client.sent + self.upstream.received + self.upstream.sent,
-            sends: matches!(self.upload, Upload::Body(_)) && self.upstream.output.is_empty() && !self.held,
-            reads: !self.client.output.is_empty() || waiting(&self.upstream.input),
+            sends: matches!(self.upload, Upload::Body(_))
+                && self.upstream.output.is_empty()
+                && !self.client.holds()
+                && !self.held,
+            reads: !self.client.output.is_empty() || self.has_begun() && self.upstream.holds(),
             since: now,
         }
     }

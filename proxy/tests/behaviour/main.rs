@@ -7,4 +7,5 @@ mod exchange;
 mod http2;
 mod limits;
 mod rig;
+mod sockets;
 mod tls;
