@@ -4,13 +4,14 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
+use datapath::detour::Detour;
 use datapath::event::{Report, Subject};
 use datapath::flow::{Flow, FlowKey, Fragment, FragmentKey};
 use datapath::hook::{Kernel, Service, ServiceKey};
 use datapath::interface::Interface;
 use datapath::settings::Settings;
 
-use crate::maps::{self, KernelMaps, SERVICES, SHARES, Stored};
+use crate::maps::{self, DETOURED, KernelMaps, SERVICES, SHARES, Stored};
 use crate::report;
 
 /// The clock, in ticks, cut to 32 bits.
@@ -90,6 +91,31 @@ impl<A: Stored> Kernel<A> for KernelMaps<A> {
     #[inline(always)]
     fn remember(&self, key: &FragmentKey<A>, fragment: &Fragment) {
         A::put_fragment(key, fragment);
+    }
+
+    #[inline(always)]
+    fn detour(&self, key: &FlowKey<A>) -> Option<Detour> {
+        A::detour(key)
+    }
+
+    #[inline(always)]
+    fn set_detour(&self, key: &FlowKey<A>, detour: &Detour) -> bool {
+        A::put_detour(key, detour)
+    }
+
+    #[inline(always)]
+    fn detoured(&self, index: u16) -> u32 {
+        DETOURED.get(u32::from(index)).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn note_detour(&self, index: u16) {
+        if let Some(last) = DETOURED.get_ptr_mut(u32::from(index)) {
+            // 0 says never.
+            let now = now() | 1;
+            // SAFETY: the pointer is to a value of an array, which stays while programs run. Other CPUs write much the same.
+            unsafe { last.write_volatile(now) };
+        }
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@ pub fn log(context: &TcContext, arrival: &Arrival, outcome: Outcome) {
         Act::Pass => "pass",
         Act::Drop => "drop",
         Act::Reject => "reject",
+        Act::Redirect => "redirect",
     };
     debug!(
         context,

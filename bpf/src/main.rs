@@ -11,6 +11,7 @@
 // For one instruction, in `kernel`.
 #![feature(asm_experimental_arch)]
 
+mod detour;
 mod frame;
 mod kernel;
 #[cfg(feature = "log")]
@@ -65,6 +66,13 @@ pub fn polder_to_outside(context: TcContext) -> i32 {
     finish(&context, &frame, &arrival, outcome, None)
 }
 
+/// Packets that a proxy sends: TC ingress of the device that leads to it.
+#[classifier]
+pub fn polder_from_proxy(context: TcContext) -> i32 {
+    let (frame, arrival) = (Skb::new(&context), arrival(&context));
+    detour::back(&context, hook::from_proxy(&FOUR, &SIX, &frame, &arrival))
+}
+
 /// Frames from outside before they become packets: XDP of uplinks.
 #[xdp]
 pub fn polder_early(context: XdpContext) -> u32 {
@@ -80,7 +88,7 @@ pub fn polder_early(context: XdpContext) -> u32 {
         length: frame.length(),
     };
     match hook::early(&FOUR, &SIX, &frame, &arrival, ThisCpu) {
-        Act::Pass | Act::Reject => xdp_action::XDP_PASS,
+        Act::Pass | Act::Reject | Act::Redirect => xdp_action::XDP_PASS,
         Act::Drop => xdp_action::XDP_DROP,
     }
 }
@@ -133,6 +141,7 @@ fn finish(
             // `TC_ACT_UNSPEC` has the number of `TCX_NEXT`: other programs on the hook, such as the CNI's, have their say.
             TC_ACT_UNSPEC
         }
+        (Act::Redirect, _) => detour::there(context, outcome.device()),
         // At an uplink the addresses are no longer those that the sender knows.
         (Act::Drop, _) | (Act::Reject, None) => TC_ACT_SHOT,
         (Act::Reject, Some(towards)) => match arrival.ether_type {

@@ -8,6 +8,7 @@ use aya_ebpf::macros::btf_map;
 use datapath::abi::{
     Address, Endpoint, Generation, Halves, Identity, PortAtom, Prefix4, Prefix6, RuleKey, RuleRow,
 };
+use datapath::detour::Detour;
 use datapath::event::{Count, CounterKey, Event, Tally};
 use datapath::family::{Family, Ipv4, Ipv6};
 use datapath::flow::{Flow, FlowKey, Fragment, FragmentKey};
@@ -88,6 +89,17 @@ static FRAGMENTS4: LruHashMap<FragmentKey<Ipv4>, Fragment, 8192> = LruHashMap::n
 
 #[btf_map(name = "fragments6")]
 static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, Fragment, 8192> = LruHashMap::new();
+
+/// Where flows go by the proxy. Few do, so memory is taken as they come.
+#[btf_map(name = "detours4")]
+static DETOURS4: HashMap<FlowKey<Ipv4>, Detour, { 1 << 18 }, NO_PREALLOC> = HashMap::new();
+
+#[btf_map(name = "detours6")]
+static DETOURS6: HashMap<FlowKey<Ipv6>, Detour, { 1 << 18 }, NO_PREALLOC> = HashMap::new();
+
+/// When a packet last went by the proxy, in ticks, by our own number of the endpoint.
+#[btf_map(name = "detoured")]
+pub static DETOURED: Array<u32, 4096> = Array::new();
 
 #[btf_map(name = "counters")]
 pub static COUNTERS: PerCpuHashMap<CounterKey, Count, { 1 << 16 }, NO_PREALLOC> = PerCpuHashMap::new();
@@ -215,6 +227,10 @@ pub trait Stored: Family + 'static {
     fn flow(key: &FlowKey<Self>) -> Option<*mut Flow>;
     /// Writes a flow.
     fn put_flow(key: &FlowKey<Self>, flow: &Flow, flags: u64) -> bool;
+    /// Where a flow goes by the proxy.
+    fn detour(key: &FlowKey<Self>) -> Option<Detour>;
+    /// Sets it.
+    fn put_detour(key: &FlowKey<Self>, detour: &Detour) -> bool;
     /// A first fragment.
     fn fragment(key: &FragmentKey<Self>) -> Option<Fragment>;
     /// Remembers a first fragment.
@@ -226,7 +242,7 @@ pub trait Stored: Family + 'static {
 /// Both families differ by maps and by the number of bytes; the rest is one text.
 macro_rules! stored {
     ($family:ident, $bytes:ty, $variant:ident, $addresses:ident, $prefixes:ident, $unwrap:expr, $bits:literal,
-     $locals:ident, $nodes:ident, $flows:ident, $fragments:ident, $work:ident, $from_row:expr) => {
+     $locals:ident, $nodes:ident, $flows:ident, $detours:ident, $fragments:ident, $work:ident, $from_row:expr) => {
         impl Stored for $family {
             type Bytes = $bytes;
 
@@ -282,6 +298,17 @@ macro_rules! stored {
             }
 
             #[inline(always)]
+            fn detour(key: &FlowKey<Self>) -> Option<Detour> {
+                // SAFETY: as in `exact`.
+                unsafe { $detours.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn put_detour(key: &FlowKey<Self>, detour: &Detour) -> bool {
+                $detours.insert(key, detour, 0).is_ok()
+            }
+
+            #[inline(always)]
             fn fragment(key: &FragmentKey<Self>) -> Option<Fragment> {
                 // SAFETY: as in `exact`.
                 unsafe { $fragments.get(key) }.copied()
@@ -314,6 +341,7 @@ stored!(
     LOCALS4,
     NODES4,
     FLOWS4,
+    DETOURS4,
     FRAGMENTS4,
     WORK4,
     |bytes: &[u8; 16]| Ipv4(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -329,6 +357,7 @@ stored!(
     LOCALS6,
     NODES6,
     FLOWS6,
+    DETOURS6,
     FRAGMENTS6,
     WORK6,
     Ipv6::from_bytes

@@ -101,7 +101,8 @@ pub struct Flow {
     /// In whose share it counts.
     pub owner: u16,
     flags: u8,
-    pad: u8,
+    /// See [`Flow::is_detoured`].
+    detours: u8,
 }
 
 impl Flow {
@@ -116,6 +117,9 @@ impl Flow {
     const FINISHED_LOW: u8 = 16;
     const FINISHED_HIGH: u8 = 32;
     const RESET: u8 = 64;
+    const DETOUR_LOW: u8 = 1;
+    const DETOUR_HIGH: u8 = 2;
+    const DETOUR_OUTSIDE: u8 = 4;
 
     /// A flow that one side begins, and that nobody has judged yet.
     #[inline(always)]
@@ -131,7 +135,7 @@ impl Flow {
             indexes: [0; 2],
             owner: 0,
             flags,
-            pad: 0,
+            detours: 0,
         }
     }
 
@@ -228,12 +232,53 @@ impl Flow {
         self
     }
 
-    /// This flow with nothing judged. Who began it stays, and what was seen of it.
+    /// This flow with nothing judged, and no way by the proxy. Who began it stays, and what was seen of it.
     #[inline(always)]
     #[must_use]
     pub const fn unjudged(mut self) -> Self {
         self.ends = [End { interface: 0, judged: 0 }; 2];
+        self.detours = 0;
         self
+    }
+
+    /// This flow, whose packets go by the proxy at the interface of an end, from its beginning to its end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn detoured(mut self, side: Side) -> Self {
+        self.detours |= match side {
+            Side::Low => Self::DETOUR_LOW,
+            Side::High => Self::DETOUR_HIGH,
+        };
+        self
+    }
+
+    /// Whether packets go by the proxy at the interface of this end.
+    #[inline(always)]
+    pub const fn is_detoured(&self, side: Side) -> bool {
+        match side {
+            Side::Low => self.detours & Self::DETOUR_LOW != 0,
+            Side::High => self.detours & Self::DETOUR_HIGH != 0,
+        }
+    }
+
+    /// This flow, whose packets go by the proxy where they leave the node.
+    #[inline(always)]
+    #[must_use]
+    pub const fn detoured_outside(mut self) -> Self {
+        self.detours |= Self::DETOUR_OUTSIDE;
+        self
+    }
+
+    /// Whether packets go by the proxy where they leave the node.
+    #[inline(always)]
+    pub const fn is_detoured_outside(&self) -> bool {
+        self.detours & Self::DETOUR_OUTSIDE != 0
+    }
+
+    /// Whether a proxy reads what is asked. One does for all ends of the connection that are here.
+    #[inline(always)]
+    pub const fn is_read(&self) -> bool {
+        self.detours != 0
     }
 
     /// Whether an end was judged at this interface under this generation.

@@ -4,11 +4,14 @@
 //! pod ──> from_pod ──┬──> to_pod ──> pod          Each hook: whose interface, headers, flow.
 //!                    └──> to_outside ──> wire     A flow judged here under this generation passes (fast.rs).
 //! wire ──> early (XDP) ──> from_outside ──> to_pod Everything else is looked at in full (from_pod.rs, to_pod.rs, ...).
+//!
+//! any of them ──> proxy ──> from_proxy ──> the same hook   Where what is asked decides (detour.rs).
 //! ```
 //!
 //! Effects are those of [`Kernel`]: reading maps, writing flows, reporting. What happens to the packet is the value that
 //! comes back.
 
+mod detour;
 mod early;
 mod fast;
 mod from_pod;
@@ -19,12 +22,14 @@ mod to_pod;
 
 use judgement::Asked;
 
+pub use detour::{Return, from_proxy};
 pub use early::early;
 pub use from_pod::from_pod;
 pub use outside::{from_outside, to_outside};
 pub use to_pod::to_pod;
 
 use crate::abi::Direction;
+use crate::detour::Detour;
 use crate::event::{Report, Subject};
 use crate::family::{Family, Ipv4, Ipv6};
 use crate::fault::Cause;
@@ -63,6 +68,15 @@ pub trait Kernel<A: Family>: Maps<EndpointKey = u32> {
     fn fragment(&self, key: &FragmentKey<A>) -> Option<Fragment>;
     /// Remembers a first fragment that is let through.
     fn remember(&self, key: &FragmentKey<A>, fragment: &Fragment);
+    /// Where a flow goes by the proxy.
+    fn detour(&self, key: &FlowKey<A>) -> Option<Detour>;
+    /// Sets it; false if there is no room.
+    #[must_use]
+    fn set_detour(&self, key: &FlowKey<A>, detour: &Detour) -> bool;
+    /// When a packet last went by the proxy at the interface with this number of ours, in ticks; 0 is never.
+    fn detoured(&self, index: u16) -> u32;
+    /// Writes down that one does now.
+    fn note_detour(&self, index: u16);
     /// Counts and reports a verdict on a new flow, or a drop.
     fn report(&self, report: &Report, subject: &Subject);
 }
@@ -197,6 +211,8 @@ pub enum Act {
     Drop,
     /// It is dropped, and its sender is told.
     Reject,
+    /// It goes to the proxy.
+    Redirect,
 }
 
 impl Outcome {
@@ -218,9 +234,15 @@ impl Outcome {
     #[inline(always)]
     const fn stop(act: Act) -> Self {
         match act {
-            Act::Pass | Act::Drop => Self::drop(),
+            Act::Pass | Act::Drop | Act::Redirect => Self::drop(),
             Act::Reject => Self(2 << 32),
         }
+    }
+
+    /// It goes to the proxy behind this device.
+    #[inline(always)]
+    const fn redirect(device: u32) -> Self {
+        Self(3 << 32 | device as u64)
     }
 
     /// Whether it goes on.
@@ -229,6 +251,7 @@ impl Outcome {
         match self.0 >> 32 {
             0 => Act::Pass,
             2 => Act::Reject,
+            3 => Act::Redirect,
             _ => Act::Drop,
         }
     }
@@ -239,6 +262,12 @@ impl Outcome {
         #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the mark")]
         let mark = self.0 as u32;
         mark
+    }
+
+    /// The device behind which the proxy is.
+    #[inline(always)]
+    pub const fn device(self) -> u32 {
+        self.mark()
     }
 }
 

@@ -21,6 +21,7 @@
 )]
 
 pub mod abi;
+pub mod detour;
 pub mod event;
 pub mod family;
 pub mod fault;

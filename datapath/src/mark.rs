@@ -5,6 +5,8 @@
 pub enum Mark {
     /// Nothing: the packet met no hook of ours. With a local socket it is the node's own.
     None,
+    /// The proxy sends it in the name of an end, at the interface of the endpoint with this index.
+    Proxied(u16),
     /// It came in from outside the node.
     Outside,
     /// It is judged for good, at the endpoint with this index: that endpoint's hook lets it pass.
@@ -29,7 +31,8 @@ impl Mark {
         let field = mark >> (shift & 31) & ((1 << Self::BITS) - 1);
         let index = (field & 0xfff) as u16;
         match field >> 12 {
-            0 => Self::None,
+            0 if index == 0 => Self::None,
+            0 => Self::Proxied(index),
             1 if index == 0 => Self::Outside,
             1 => Self::Judged(index),
             2 => Self::From(index),
@@ -44,6 +47,7 @@ impl Mark {
         let shift = shift & 31;
         let field = match self {
             Self::None => 0,
+            Self::Proxied(index) => index as u32,
             Self::Outside => 1 << 12,
             Self::Judged(index) => 1 << 12 | index as u32,
             Self::From(index) => 2 << 12 | index as u32,
@@ -59,8 +63,14 @@ mod tests {
 
     #[test]
     fn a_mark_comes_back_and_leaves_the_bits_of_others_alone() {
-        let marks =
-            [Mark::None, Mark::Outside, Mark::Judged(1), Mark::From(Mark::MAX_INDEX), Mark::Deferred(7)];
+        let marks = [
+            Mark::None,
+            Mark::Proxied(3),
+            Mark::Outside,
+            Mark::Judged(1),
+            Mark::From(Mark::MAX_INDEX),
+            Mark::Deferred(7),
+        ];
         for mark in marks {
             for shift in [0, Mark::DEFAULT_SHIFT, 18] {
                 let others = 0xdead_beef;

@@ -21,7 +21,13 @@ pub struct Settings {
     pub events: u32,
     /// How many rejections each CPU may send a second.
     pub rejects: u32,
+    /// The devices that lead to proxies, which read requests: the first takes new connections, the others go on with what
+    /// they have. 0 is none.
+    pub proxies: [u32; PROXIES],
 }
+
+/// How many proxies there may be at a time: one, and those that are about to end.
+pub const PROXIES: usize = 4;
 
 impl Settings {
     /// A machine with this many clock ticks a second, and the defaults.
@@ -36,7 +42,18 @@ impl Settings {
             pad: 0,
             events: 1000,
             rejects: 100,
+            proxies: [0; PROXIES],
         }
+    }
+
+    /// Whether a device leads to a proxy.
+    #[inline(always)]
+    pub const fn is_proxy(&self, device: u32) -> bool {
+        device != 0
+            && (device == self.proxies[0]
+                || device == self.proxies[1]
+                || device == self.proxies[2]
+                || device == self.proxies[3])
     }
 
     /// Whether a UDP port is one of a tunnel.

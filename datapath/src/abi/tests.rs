@@ -115,8 +115,9 @@ fn the_layout_is_the_one_of_this_abi_version() {
         size_of::<crate::event::Count>(),
         size_of::<crate::hook::ServiceKey>(),
         size_of::<crate::hook::ServiceRow>(),
+        size_of::<crate::detour::Detour>(),
     ];
-    assert_eq!(sizes, [88, 28, 16, 40, 32, 16, 72, 24, 16, 20, 20]);
+    assert_eq!(sizes, [88, 44, 16, 40, 32, 16, 72, 24, 16, 20, 20, 24]);
     assert_eq!((asked.slots[0].0, asked.plain[0].0, asked.list), (0x15, 0x22, 9));
     let numbers = [Action::Allow, Action::Deny, Action::Pass, Action::Reject].map(|action| action as u8);
     assert_eq!((numbers, RuleSetId::HOLD.0), ([1, 2, 3, 4], (1 << 46) - 1));

@@ -1,5 +1,6 @@
 //! Packets that leave a pod: TC ingress of the host side of its veth.
 
+use super::detour::{ask_of, cut, depart, is_proxys, is_remembered, redirected, returned};
 use super::fast::{Speaks, established};
 use super::judgement::{
     Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, in_full, is_related, known,
@@ -35,6 +36,7 @@ where
         // A rejection that we sent in the pod's name. A pod's own packets have no mark when they arrive here.
         return Outcome::pass(arrival.mark);
     }
+    let by_proxy = is_proxys(arrival, own.index, four.settings().mark_shift);
     let generation = four.generation();
     let endpoint = own.endpoint.at(generation);
     let what_is_wrong = if endpoint == Endpoint::HOLD {
@@ -49,7 +51,11 @@ where
                     return outcome;
                 }
                 return in_full(four, arrival, EGRESS, bench.four(), |work| {
-                    otherwise(four, frame, arrival, work)
+                    if by_proxy {
+                        returned(four, frame, work, arrival, Speaks::ForSender)
+                    } else {
+                        otherwise(four, frame, arrival, work)
+                    }
                 });
             }
             ether_type::IPV6 => {
@@ -58,7 +64,11 @@ where
                     return outcome;
                 }
                 return in_full(six, arrival, EGRESS, bench.six(), |work| {
-                    otherwise(six, frame, arrival, work)
+                    if by_proxy {
+                        returned(six, frame, work, arrival, Speaks::ForSender)
+                    } else {
+                        otherwise(six, frame, arrival, work)
+                    }
                 });
             }
             ether_type::ARP => return arp(four, frame, arrival, own),
@@ -89,7 +99,7 @@ where
     if !is_own_mac(frame, own) || headers.source != A::own(own) || headers.source.is_unspecified() {
         return Outcome::OPEN;
     }
-    if is_free(&own.endpoint.at(generation)) {
+    if is_free(kernel, own, generation) {
         let suspect = headers.destination.is_loopback()
             || headers.destination.is_unspecified()
             || headers.protocol == protocol::UDP && kernel.settings().is_tunnel(headers.destination_port);
@@ -100,17 +110,25 @@ where
         };
     }
     match established(kernel, &headers, arrival.interface, generation, Speaks::ForSender) {
-        Some(found) => {
+        // What goes by a proxy is no everyday packet.
+        Some(found) if !found.flow.is_read() => {
             arrival.marked(onward(&found.flow, found.sender, own.index, generation), kernel.settings())
         }
-        None => Outcome::OPEN,
+        _ => Outcome::OPEN,
     }
 }
 
-/// Whether no policy speaks about an endpoint: its flows are not tracked.
+/// Whether flows of an endpoint are not tracked: no policy speaks about it, and none of its connections goes by the proxy.
 #[inline(always)]
-pub(super) fn is_free(endpoint: &Endpoint) -> bool {
-    endpoint.rule_set(Direction::Ingress).is_none() && endpoint.rule_set(Direction::Egress).is_none()
+pub(super) fn is_free<A: Readable, K: Kernel<A>>(
+    kernel: &K,
+    own: &Interface,
+    generation: Generation,
+) -> bool {
+    let endpoint = own.endpoint.at(generation);
+    endpoint.rule_set(Direction::Ingress).is_none()
+        && endpoint.rule_set(Direction::Egress).is_none()
+        && !is_remembered(kernel, own.index)
 }
 
 /// What the next hook is told of a packet of a flow that passes here.
@@ -120,7 +138,8 @@ fn onward(flow: &Flow, sender: Side, index: u16, generation: Generation) -> Mark
         return if flow.began() == sender { Mark::Deferred(index) } else { Mark::From(index) };
     }
     let other = flow.end(sender.other());
-    if other.interface != 0 && other.judged == generation {
+    // At an interface where it goes by the proxy nothing is judged for good.
+    if other.interface != 0 && other.judged == generation && !flow.is_read() {
         Mark::Judged(flow.index(sender.other()))
     } else {
         Mark::From(index)
@@ -146,7 +165,7 @@ where
     }
     let generation = kernel.generation();
     let from = arrival.marked(Mark::From(own.index), kernel.settings());
-    if work.headers.icmp.is_of_link() || is_free(&own.endpoint.at(generation)) {
+    if work.headers.icmp.is_of_link() || is_free(kernel, own, generation) {
         return from;
     }
     if work.headers.part == Part::Later {
@@ -160,7 +179,7 @@ where
     if work.headers.icmp == Icmp::Error && answers_what_it_got(kernel, frame, work, own) {
         return from;
     }
-    tracked(kernel, work, arrival, own, generation)
+    tracked(kernel, frame, work, arrival, own)
 }
 
 /// What of a packet shows that it is not the pod's own, or not for a pod to send.
@@ -215,13 +234,13 @@ where
 
 /// A packet of a pod that policy speaks about: one of a flow to be judged again, or of a new one.
 #[inline(always)]
-fn tracked<A: Readable, K: Kernel<A>>(
-    kernel: &K,
-    work: &mut Work<A>,
-    arrival: &Arrival,
-    own: &Interface,
-    generation: Generation,
-) -> Outcome {
+fn tracked<A, K, F>(kernel: &K, frame: &F, work: &mut Work<A>, arrival: &Arrival, own: &Interface) -> Outcome
+where
+    A: Readable,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let generation = kernel.generation();
     let known = known(kernel, work) == Known::Yes;
     if known && work.flow.began() != work.sender {
         return reply(kernel, work, arrival, own, generation);
@@ -242,10 +261,19 @@ fn tracked<A: Readable, K: Kernel<A>>(
             None => false,
         },
     };
-    if asks {
-        let act = permitted(kernel, work);
-        if act != Act::Pass {
-            return Outcome::stop(act);
+    let stands = known && work.flow.is_read() && work.flow.is_judged(work.sender, own.number, generation);
+    if asks && !stands {
+        match permitted(kernel, work) {
+            Act::Pass => {}
+            Act::Redirect if known && work.flow.is_read() => {}
+            // A connection that was there before the rule, too, is cut: nobody has read it.
+            Act::Redirect if known => return cut(work, arrival, EGRESS),
+            Act::Redirect => {
+                begin(work, own);
+                work.flow = work.flow.detoured(work.sender);
+                return depart(kernel, frame, work, arrival, own);
+            }
+            act => return Outcome::stop(act),
         }
     }
     if known || begins(&work.headers, kernel.now(), kernel.settings().second, own) {
@@ -256,6 +284,9 @@ fn tracked<A: Readable, K: Kernel<A>>(
         if !settled(kernel, work, own, generation, Speaks::ForSender, Direction::Ingress) {
             return fault(work, arrival, EGRESS, Fault::FlowShare);
         }
+    }
+    if known && work.flow.is_detoured(work.sender) {
+        return redirected(kernel, work, arrival, (EGRESS, own.index));
     }
     remember(kernel, &work.headers, arrival, EGRESS, (generation, deferred));
     let mark = if deferred { Mark::Deferred(own.index) } else { Mark::From(own.index) };
@@ -273,23 +304,19 @@ fn reply<A: Readable, K: Kernel<A>>(
 ) -> Outcome {
     let sender = work.sender;
     if !work.flow.is_judged(sender, own.number, generation) {
-        // The peer's address may have been that of the node in front of it; the flow remembers whose it really was.
-        let real = kernel.interface(kernel.number(work.flow.index(sender.other())));
-        work.asked = Asked {
-            number: own.number,
-            direction: Direction::Ingress,
-            peer: real.map_or(work.headers.destination, A::own),
-            port: work.headers.source_port,
-            origin: if work.flow.is_of_node() { Origin::OwnNode } else { Origin::Elsewhere },
-            fresh: false,
-        };
-        let act = permitted(kernel, work);
-        if act != Act::Pass {
-            return Outcome::stop(act);
+        ask_of(kernel, work, own, sender);
+        match permitted(kernel, work) {
+            Act::Pass => {}
+            Act::Redirect if work.flow.is_read() => {}
+            Act::Redirect => return cut(work, arrival, EGRESS),
+            act => return Outcome::stop(act),
         }
     }
     if !settled(kernel, work, own, generation, Speaks::ForSender, EGRESS) {
         return fault(work, arrival, EGRESS, Fault::FlowShare);
+    }
+    if work.flow.is_detoured(sender) {
+        return redirected(kernel, work, arrival, (EGRESS, own.index));
     }
     remember(kernel, &work.headers, arrival, EGRESS, (generation, false));
     arrival.marked(onward(&work.flow, sender, own.index, generation), kernel.settings())

@@ -36,13 +36,14 @@ pub(super) fn permitted<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>)
     let port = Transport::from_ip_protocol(work.headers.protocol).map(|transport| (transport, asked.port));
     let query = Query { direction: asked.direction, peer: asked.peer.address(), port, origin: asked.origin };
     let decision = judge(kernel, &asked.number, &query);
-    if !decision.verdict.is_allow() || asked.fresh {
-        let cause = match decision.verdict {
-            // Nothing here hands a connection to whoever reads requests, so that it is closed.
-            Verdict::Redirect => Fault::RequestUnread.into(),
-            Verdict::Allow | Verdict::Deny | Verdict::Reject => decision.reason.into(),
-        };
-        let report = Report::new(asked.number, asked.direction, cause, decision.rule);
+    let act = match decision.verdict {
+        Verdict::Allow => Act::Pass,
+        Verdict::Deny => Act::Drop,
+        Verdict::Reject => Act::Reject,
+        Verdict::Redirect => Act::Redirect,
+    };
+    if asked.fresh || matches!(act, Act::Drop | Act::Reject) {
+        let report = Report::new(asked.number, asked.direction, decision.reason.into(), decision.rule);
         // Two at most: a third one would be a defect of a hook, and take the place of the second.
         if work.news == 0 {
             work.reports[0] = report;
@@ -52,11 +53,7 @@ pub(super) fn permitted<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>)
             work.news = 2;
         }
     }
-    match decision.verdict {
-        Verdict::Allow => Act::Pass,
-        Verdict::Deny | Verdict::Redirect => Act::Drop,
-        Verdict::Reject => Act::Reject,
-    }
+    act
 }
 
 /// Looks at a packet in full, and tells what was found.

@@ -1,5 +1,6 @@
 //! Packets at the node's uplinks and tunnel devices.
 
+use super::detour::{answered, cut, depart, redirected};
 use super::fast::Speaks;
 use super::judgement::{
     Asked, Followed, Known, begin, fault, followed, has_no_ports, in_full, known, permitted, remember,
@@ -33,6 +34,16 @@ where
         };
     if stranger {
         return unread(four, arrival, Direction::Ingress, Fault::TunnelStranger.into());
+    }
+    if settings.proxies[0] != 0 && !matches!(Mark::of(arrival.mark, settings.mark_shift), Mark::Proxied(_)) {
+        let answer = match arrival.ether_type {
+            ether_type::IPV4 => answered(four, frame, arrival),
+            ether_type::IPV6 => answered(six, frame, arrival),
+            _ => Outcome::OPEN,
+        };
+        if answer != Outcome::OPEN {
+            return answer;
+        }
     }
     arrival.marked(Mark::Outside, settings)
 }
@@ -100,9 +111,16 @@ fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
         let (peer, port) = (work.headers.destination, work.headers.destination_port);
         let (direction, origin) = (EGRESS, Origin::Elsewhere);
         work.asked = Asked { number, direction, peer, port, origin, fresh: !known };
-        let act = permitted(kernel, work);
-        if act != Act::Pass {
-            return Outcome::stop(act);
+        match permitted(kernel, work) {
+            Act::Pass => {}
+            Act::Redirect if known && work.flow.is_read() => {}
+            Act::Redirect if known => return cut(work, arrival, EGRESS),
+            Act::Redirect => {
+                begin(work, pod);
+                work.flow = work.flow.detoured_outside();
+                return depart(kernel, frame, work, arrival, pod);
+            }
+            act => return Outcome::stop(act),
         }
     }
     if !known {
@@ -110,6 +128,9 @@ fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
     }
     // Without an entry the next packet is judged in full again: slower, and no less right.
     let _tracked = settle(kernel, work, pod, generation, Speaks::ForSender);
+    if known && work.flow.is_detoured_outside() {
+        return redirected(kernel, work, arrival, (EGRESS, index));
+    }
     remember(kernel, &work.headers, arrival, EGRESS, (generation, true));
     settled
 }

@@ -1,5 +1,6 @@
 //! Packets that reach a pod: TC egress of the host side of its veth.
 
+use super::detour::{cut, depart, redirected, returned};
 use super::fast::{Speaks, established};
 use super::from_pod::is_free;
 use super::judgement::{
@@ -35,12 +36,13 @@ where
     if mark == Mark::Judged(own.index) {
         return Outcome::pass(arrival.mark);
     }
+    let by_proxy = mark == Mark::Proxied(own.index);
     let generation = four.generation();
     let endpoint = own.endpoint.at(generation);
     if endpoint == Endpoint::HOLD {
         return unread(four, arrival, INGRESS, Fault::Held.into());
     }
-    if is_free(&endpoint) && !matches!(mark, Mark::Deferred(_)) {
+    if !matches!(mark, Mark::Deferred(_)) && is_free(four, own, generation) {
         return Outcome::pass(arrival.mark);
     }
     let what_is_wrong = if arrival.tagged {
@@ -52,7 +54,11 @@ where
                     return Outcome::pass(arrival.mark);
                 }
                 return in_full(four, arrival, INGRESS, bench.four(), |work| {
-                    otherwise(four, frame, arrival, work)
+                    if by_proxy {
+                        returned(four, frame, work, arrival, Speaks::ForReceiver)
+                    } else {
+                        otherwise(four, frame, arrival, work)
+                    }
                 });
             }
             ether_type::IPV6 => {
@@ -60,7 +66,11 @@ where
                     return Outcome::pass(arrival.mark);
                 }
                 return in_full(six, arrival, INGRESS, bench.six(), |work| {
-                    otherwise(six, frame, arrival, work)
+                    if by_proxy {
+                        returned(six, frame, work, arrival, Speaks::ForReceiver)
+                    } else {
+                        otherwise(six, frame, arrival, work)
+                    }
                 });
             }
             // Who may claim what is looked at where it is sent.
@@ -71,7 +81,8 @@ where
     unread(four, arrival, INGRESS, what_is_wrong.into())
 }
 
-/// Whether this is an everyday packet, which passes after one look-up; otherwise it is looked at in full. (Not inlined for the sake of the stack.)
+/// Whether this is an everyday packet, which passes after one look-up; otherwise it is looked at in full. (Not inlined for the
+/// sake of the stack.)
 #[inline(never)]
 fn everyday<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, generation: Generation) -> bool
 where
@@ -85,12 +96,14 @@ where
         return false;
     };
     match Mark::of(arrival.mark, kernel.settings().mark_shift) {
+        // What goes by a proxy is no everyday packet.
+        _ if found.flow.is_read() => false,
         // The sender's policy is still to be asked, unless it was, about this very flow.
         Mark::Deferred(index) => {
             let sender = found.flow.end(found.sender);
             sender.judged == generation && sender.interface == kernel.number(index)
         }
-        Mark::None | Mark::Outside | Mark::Judged(_) | Mark::From(_) => true,
+        Mark::None | Mark::Outside | Mark::Judged(_) | Mark::From(_) | Mark::Proxied(_) => true,
     }
 }
 
@@ -111,7 +124,7 @@ impl<'a> Sender<'a> {
         let nobody = Self { pod: None, deferred: false, is_node: false };
         match Mark::of(arrival.mark, kernel.settings().mark_shift) {
             Mark::None => Some(Self { is_node: arrival.has_socket, ..nobody }),
-            Mark::Outside | Mark::Judged(_) => Some(nobody),
+            Mark::Outside | Mark::Judged(_) | Mark::Proxied(_) => Some(nobody),
             Mark::From(index) => Some(Self { pod: kernel.interface(kernel.number(index)), ..nobody }),
             // Its policy cannot be asked if it is gone.
             Mark::Deferred(index) => kernel.interface(kernel.number(index)).map(|pod| Self {
@@ -155,7 +168,7 @@ where
     {
         return Outcome::pass(arrival.mark);
     }
-    tracked(kernel, work, arrival, own, generation)
+    tracked(kernel, frame, work, arrival, own)
 }
 
 /// Discovery on the link. What a pod says was looked at where it said it; routers are the node's own.
@@ -187,13 +200,13 @@ where
 
 /// A packet of a flow to be judged again, or of a new one.
 #[inline(always)]
-fn tracked<A: Readable, K: Kernel<A>>(
-    kernel: &K,
-    work: &mut Work<A>,
-    arrival: &Arrival,
-    own: &Interface,
-    generation: Generation,
-) -> Outcome {
+fn tracked<A, K, F>(kernel: &K, frame: &F, work: &mut Work<A>, arrival: &Arrival, own: &Interface) -> Outcome
+where
+    A: Readable,
+    K: Kernel<A>,
+    F: Frame,
+{
+    let generation = kernel.generation();
     let known = known(kernel, work);
     if known == Known::Yes && work.flow.began() != work.sender {
         return answer(kernel, work, arrival, own, generation);
@@ -203,15 +216,17 @@ fn tracked<A: Readable, K: Kernel<A>>(
         return fault(work, arrival, INGRESS, Fault::Spoofed);
     };
     let hairpin = sender.pod.is_some_and(|pod| pod.index == own.index);
+    let mut asks = false;
     if let Some(pod) = sender.pod
         && sender.deferred
     {
         let (peer, port) = (work.headers.destination, work.headers.destination_port);
         let origin = if hairpin { Origin::OwnAddress } else { Origin::Elsewhere };
         work.asked = Asked { number: pod.number, direction: Direction::Egress, peer, port, origin, fresh };
-        let act = permitted(kernel, work);
-        if act != Act::Pass {
-            return Outcome::stop(act);
+        match permitted(kernel, work) {
+            Act::Pass => {}
+            Act::Redirect => asks = true,
+            act => return Outcome::stop(act),
         }
     }
     let origin = if hairpin {
@@ -224,15 +239,21 @@ fn tracked<A: Readable, K: Kernel<A>>(
     let peer = real_address(sender.pod, work.headers.source);
     let port = work.headers.destination_port;
     work.asked = Asked { number: own.number, direction: INGRESS, peer, port, origin, fresh };
-    let act = permitted(kernel, work);
-    if act != Act::Pass {
-        return Outcome::stop(act);
+    match permitted(kernel, work) {
+        Act::Pass => {}
+        Act::Redirect => asks = true,
+        act => return Outcome::stop(act),
     }
-    let endpoint = own.endpoint.at(generation);
-    let begins = !fresh || begins(&work.headers, kernel.now(), kernel.settings().second, own);
-    if begins && !is_free(&endpoint) {
+    let judged_here = sender.pod.is_some() && !sender.deferred && known != Known::No;
+    // The proxy that reads it at its sender's interface judges for this end as well.
+    let is_read = if fresh { asks && judged_here && was_detoured(kernel, work) } else { work.flow.is_read() };
+    if asks && !is_read && !fresh {
+        return cut(work, arrival, INGRESS);
+    }
+    let detours = asks && !is_read;
+    let begins = !fresh || detours || begins(&work.headers, kernel.now(), kernel.settings().second, own);
+    if begins && (detours || !is_free(kernel, own, generation)) {
         if fresh {
-            let judged_here = sender.pod.is_some() && !sender.deferred && known != Known::No;
             renew(kernel, work, own, judged_here);
         }
         if let Some(pod) = sender.pod {
@@ -241,12 +262,28 @@ fn tracked<A: Readable, K: Kernel<A>>(
             work.flow = work.flow.judged(work.sender, end, pod.index);
         }
         work.flow = work.flow.of_node(sender.is_node);
+        if detours {
+            work.flow = work.flow.detoured(work.sender.other());
+            return depart(kernel, frame, work, arrival, own);
+        }
         if !settled(kernel, work, own, generation, Speaks::ForReceiver, Direction::Egress) {
             return fault(work, arrival, INGRESS, Fault::FlowShare);
         }
     }
+    if !fresh && work.flow.is_detoured(work.sender.other()) {
+        return redirected(kernel, work, arrival, (INGRESS, own.index));
+    }
     remember(kernel, &work.headers, arrival, INGRESS, (generation, false));
     Outcome::pass(arrival.mark)
+}
+
+/// Whether the connection that a packet begins goes by the proxy at the interface of its sender, whose hook saw this very packet
+/// a moment ago.
+#[inline(never)]
+fn was_detoured<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>) -> bool {
+    before(kernel, work) == Known::Before
+        && work.flow.began() == work.sender
+        && work.flow.is_detoured(work.sender)
 }
 
 /// Makes `work.flow` one that the packet's sender begins. If its hook judged this very packet a moment ago, that stands.
@@ -255,11 +292,16 @@ fn tracked<A: Readable, K: Kernel<A>>(
 #[inline(never)]
 fn renew<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>, own: &Interface, judged_here: bool) {
     let mut end = End::default();
+    let mut detoured = false;
     if judged_here && before(kernel, work) == Known::Before && work.flow.began() == work.sender {
         end = work.flow.end(work.sender);
+        detoured = work.flow.is_detoured(work.sender);
     }
     begin(work, own);
     work.flow = work.flow.judged(work.sender, end, 0);
+    if detoured {
+        work.flow = work.flow.detoured(work.sender);
+    }
 }
 
 /// The address of the pod that really sent a packet, of the family of `shown`.
@@ -282,13 +324,18 @@ fn answer<A: Readable, K: Kernel<A>>(
         let (peer, port) = (work.headers.source, work.headers.source_port);
         let (direction, origin) = (Direction::Egress, Origin::Elsewhere);
         work.asked = Asked { number: own.number, direction, peer, port, origin, fresh: false };
-        let act = permitted(kernel, work);
-        if act != Act::Pass {
-            return Outcome::stop(act);
+        match permitted(kernel, work) {
+            Act::Pass => {}
+            Act::Redirect if work.flow.is_read() => {}
+            Act::Redirect => return cut(work, arrival, INGRESS),
+            act => return Outcome::stop(act),
         }
     }
     if !settled(kernel, work, own, generation, Speaks::ForReceiver, INGRESS) {
         return fault(work, arrival, INGRESS, Fault::FlowShare);
+    }
+    if work.flow.is_detoured(work.sender.other()) {
+        return redirected(kernel, work, arrival, (INGRESS, own.index));
     }
     remember(kernel, &work.headers, arrival, INGRESS, (generation, false));
     Outcome::pass(arrival.mark)

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use datapath::abi::{Direction, Endpoint, Transport};
 use datapath::fault::Fault;
+use datapath::hook::Act;
 use datapath::mark::Mark;
 use datapath::verdict::Reason;
 
@@ -460,7 +461,9 @@ fn a_connection_about_which_requests_would_decide_is_closed_as_nothing_reads_the
             world.ask((2, Ingress), before);
             assert_eq!(world.reaches(1, 2, &syn), passes);
             if !passes {
-                world.send(1, 2, &syn).is(Fault::RequestUnread);
+                let seen = world.send(1, 2, &syn);
+                assert_eq!(seen.cause, Some(Fault::RequestUnread.into()));
+                assert_eq!(seen.act, Act::Reject, "whoever asks is told");
             }
         }
     }

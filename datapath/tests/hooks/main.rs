@@ -11,6 +11,7 @@ mod frames;
 mod world;
 
 mod addresses;
+mod detours;
 mod errors;
 mod flows;
 mod fragments;

@@ -81,7 +81,7 @@ fn f34_only_a_deferred_packet_is_asked_about_on_its_way_out_and_only_in_its_send
                 Mark::Deferred(1) => expected,
                 // Pods 2 and 3 are free; there are no others.
                 Mark::Deferred(index) => matches!(index, 2 | 3),
-                Mark::None | Mark::Outside | Mark::Judged(_) | Mark::From(_) => true,
+                Mark::None | Mark::Proxied(_) | Mark::Outside | Mark::Judged(_) | Mark::From(_) => true,
             };
             assert_eq!(seen.passed(), passes, "{mark:?} to port {to}");
         }

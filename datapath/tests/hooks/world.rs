@@ -8,11 +8,14 @@ use datapath::abi::{
     Address, Anchors, Direction, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow,
     RuleSetId, Slot, Transport,
 };
+use datapath::detour::Detour;
 use datapath::event::{Report, Subject};
 use datapath::family::{Family, Ipv4, Ipv6};
 use datapath::fault::{Cause, Fault};
 use datapath::flow::{Flow, FlowKey, Fragment, FragmentKey};
-use datapath::hook::{self, Act, Arrival, Bench, Kernel, Outcome, Service, ServiceKey, ServiceRow, Work};
+use datapath::hook::{
+    self, Act, Arrival, Bench, Kernel, Outcome, Return, Service, ServiceKey, ServiceRow, Work,
+};
 use datapath::interface::Interface;
 use datapath::lookup::Maps;
 use datapath::mark::Mark;
@@ -31,11 +34,12 @@ const INTERFACES: u32 = 100;
 struct Tracked<A> {
     flows: RefCell<HashMap<FlowKey<A>, Flow>>,
     fragments: RefCell<HashMap<FragmentKey<A>, Fragment>>,
+    detours: RefCell<HashMap<FlowKey<A>, Detour>>,
 }
 
 impl<A> Default for Tracked<A> {
     fn default() -> Self {
-        Self { flows: RefCell::default(), fragments: RefCell::default() }
+        Self { flows: RefCell::default(), fragments: RefCell::default(), detours: RefCell::default() }
     }
 }
 
@@ -57,6 +61,8 @@ pub(crate) struct World {
     pub(crate) rules_asked: Cell<usize>,
     /// How often a flow was looked up.
     pub(crate) flows_asked: Cell<usize>,
+    /// When an interface last had something go by the proxy.
+    detoured: RefCell<BTreeMap<u16, u32>>,
     places: RefCell<Places>,
 }
 
@@ -150,6 +156,7 @@ impl World {
             reports: RefCell::default(),
             rules_asked: Cell::default(),
             flows_asked: Cell::default(),
+            detoured: RefCell::default(),
             places: RefCell::new(Places { four: Work::new(Ipv4(0)), six: Work::new(Ipv6([0; 4])) }),
         };
         for pod in 1..=pods {
@@ -343,8 +350,9 @@ impl World {
         let reports = self.reports.borrow();
         let told = &reports[before.2..];
         let drop = told.iter().map(|(report, _)| report.cause).find(|cause| cause.is_drop());
-        assert_eq!(drop.is_some(), act != Act::Pass, "{act:?} is told as {told:?}: {frame:02x?}");
-        if act != Act::Pass {
+        let goes_on = matches!(act, Act::Pass | Act::Redirect);
+        assert_eq!(drop.is_none(), goes_on, "{act:?} is told as {told:?}: {frame:02x?}");
+        if !goes_on {
             assert_eq!(
                 (self.flows(), self.fragments()),
                 (before.0, before.1),
@@ -383,6 +391,11 @@ pub(crate) fn hook_from_pod(world: &World, frame: &Bytes<'_>, arrival: &Arrival)
 
 pub(crate) fn hook_to_pod(world: &World, frame: &Bytes<'_>, arrival: &Arrival) -> Outcome {
     hook::to_pod(world, world, frame, arrival, &mut *world.places.borrow_mut())
+}
+
+/// Where a frame that comes from the proxy behind this device goes on, if it does.
+pub(crate) fn from_proxy(world: &World, device: u32, frame: &[u8]) -> Option<Return> {
+    hook::from_proxy(world, world, &Bytes(frame), &arrival(device, frame))
 }
 
 pub(crate) fn hook_from_outside(world: &World, frame: &Bytes<'_>, arrival: &Arrival) -> Outcome {
@@ -501,6 +514,19 @@ macro_rules! kernel {
             }
             fn remember(&self, key: &FragmentKey<$family>, fragment: &Fragment) {
                 self.$field.fragments.borrow_mut().insert(*key, *fragment);
+            }
+            fn detour(&self, key: &FlowKey<$family>) -> Option<Detour> {
+                self.$field.detours.borrow().get(key).copied()
+            }
+            fn set_detour(&self, key: &FlowKey<$family>, detour: &Detour) -> bool {
+                self.$field.detours.borrow_mut().insert(*key, *detour);
+                true
+            }
+            fn detoured(&self, index: u16) -> u32 {
+                self.detoured.borrow().get(&index).copied().unwrap_or(0)
+            }
+            fn note_detour(&self, index: u16) {
+                self.detoured.borrow_mut().insert(index, self.now.get() | 1);
             }
             fn report(&self, report: &Report, subject: &Subject) {
                 self.reports.borrow_mut().push((*report, *subject));
