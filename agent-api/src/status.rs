@@ -30,6 +30,9 @@ pub struct Status {
     pub endpoints: Vec<Endpoint>,
     /// Devices by which packets come from outside.
     pub outside: Vec<OutsideDevice>,
+    /// Devices behind which requests are read; the first takes new connections.
+    #[serde(default)]
+    pub proxies: Vec<String>,
     /// Where programs are attached.
     pub hooks: Vec<Hook>,
     /// The kernel's maps.

@@ -57,6 +57,7 @@ impl Control {
         let mut problems: Vec<String> = self.remarks.iter().map(ToString::to_string).collect();
         problems.extend(self.world.notes());
         problems.extend(self.behind.clone());
+        problems.extend(self.unread());
         let counters = self.counted().map_err(said)?;
         let mut sums = std::collections::BTreeMap::<String, u64>::new();
         let mut refused = std::collections::BTreeMap::<u32, u64>::new();
@@ -96,6 +97,7 @@ impl Control {
             problems,
             endpoints,
             outside: self.outside(),
+            proxies: self.proxy_names(),
             hooks: self.hooks(),
             maps: maps.collect(),
             counters: sums.into_iter().map(|(name, count)| Counter { name, count }).collect(),

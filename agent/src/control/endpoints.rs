@@ -21,6 +21,7 @@ impl Control {
         self.follow_facts();
         if self.armed {
             self.attach_all();
+            self.follow_proxies();
             self.bind_all();
         }
     }
@@ -62,6 +63,7 @@ impl Control {
                 Role::Internal => continue,
                 Role::Pod => Hooked::Pod,
                 Role::Outside => Hooked::Outside { early: self.is_uplink(interface) },
+                Role::Proxy => Hooked::Proxy,
             };
             // Before it is bound: what has no row yet is dropped.
             match self.parts.dataplane.attach(interface, hooked) {

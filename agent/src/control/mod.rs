@@ -13,6 +13,7 @@
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health;
 //! - `world`: what the sources told;
+//! - `proxies`: who reads requests;
 //! - `saving`: what is known, on disk;
 //! - `waiting`: pods whose containers are held back until their policy is in force.
 //!
@@ -26,6 +27,7 @@ mod facts;
 mod flows;
 mod neighbours;
 mod numbers;
+mod proxies;
 mod saving;
 mod services;
 mod waiting;

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use datapath::detour::Detour;
 use datapath::family::Family;
 use datapath::flow::{Flow, FlowKey, Side};
 
@@ -24,9 +25,30 @@ pub struct Walk {
     pub removed6: usize,
 }
 
-/// Removes flows that are over.
+/// Removes flows that are over, and what is known of their detours.
 pub(super) fn expire(maps: &Maps, now: u32) -> Result<Walk, MapError> {
-    remove(maps, |flow| flow.is_over(now))
+    let walk = remove(maps, |flow| flow.is_over(now))?;
+    forget(&maps.detours4, &maps.flows4)?;
+    forget(&maps.detours6, &maps.flows6)?;
+    Ok(walk)
+}
+
+/// Removes detours without a flow that goes there. (The programs write the flow first.)
+fn forget<A: Family + Debug>(
+    detours: &Map<FlowKey<A>, Detour>,
+    flows: &Map<FlowKey<A>, Flow>,
+) -> Result<(), MapError>
+where
+    FlowKey<A>: Plain,
+{
+    let mut keys = Vec::new();
+    detours.each(|key, _| keys.push(key))?;
+    for key in keys {
+        if !flows.get(&key)?.is_some_and(|flow| flow.is_read()) {
+            detours.remove(&key)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes flows that name one of these numbers of ours.

@@ -41,6 +41,7 @@ impl Role {
             Self::Pod => &[Hook::FromPod, Hook::ToPod],
             Self::Outside { early: false } => &[Hook::FromOutside, Hook::ToOutside],
             Self::Outside { early: true } => &[Hook::FromOutside, Hook::ToOutside, Hook::Early],
+            Self::Proxy => &[Hook::FromProxy],
         }
     }
 }
@@ -55,6 +56,8 @@ pub enum Role {
         /// Whether frames are looked at early: on uplinks, not on tunnel devices.
         early: bool,
     },
+    /// A proxy is at the other end.
+    Proxy,
 }
 
 /// A hook of an interface.
@@ -137,7 +140,7 @@ impl Place {
 
     pub(super) const fn site(self) -> Site {
         match self.hook {
-            Hook::FromPod | Hook::FromOutside => Site::TcxIngress,
+            Hook::FromPod | Hook::FromOutside | Hook::FromProxy => Site::TcxIngress,
             Hook::ToPod | Hook::ToOutside => Site::TcxEgress,
             Hook::Early => Site::Xdp,
         }
@@ -145,7 +148,7 @@ impl Place {
 
     pub(super) const fn side(self) -> Side {
         match self.hook {
-            Hook::FromPod | Hook::FromOutside | Hook::Early => Side::Ingress,
+            Hook::FromPod | Hook::FromOutside | Hook::FromProxy | Hook::Early => Side::Ingress,
             Hook::ToPod | Hook::ToOutside => Side::Egress,
         }
     }

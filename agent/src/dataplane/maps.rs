@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use datapath::abi::{Endpoint, Generation, Halves, Identity, PortAtom, Prefix4, Prefix6, RuleKey, RuleRow};
+use datapath::detour::Detour;
 use datapath::event::{Count, CounterKey};
 use datapath::family::{Ipv4, Ipv6};
 use datapath::flow::{Flow, FlowKey};
@@ -56,10 +57,12 @@ impl Default for Sizes {
 
 impl Sizes {
     /// The sizes by the names of the maps.
-    pub(super) fn by_name(&self) -> [(&'static str, u32); 13] {
+    pub(super) fn by_name(&self) -> [(&'static str, u32); 15] {
         [
             ("flows4", self.flows),
             ("flows6", self.flows),
+            ("detours4", self.flows),
+            ("detours6", self.flows),
             ("addresses4", self.addresses),
             ("addresses6", self.addresses),
             ("prefixes4", self.prefixes),
@@ -96,6 +99,8 @@ pub(super) struct Maps {
     pub(super) rules: Map<RuleKey, RuleRow>,
     pub(super) flows4: Map<FlowKey<Ipv4>, Flow>,
     pub(super) flows6: Map<FlowKey<Ipv6>, Flow>,
+    pub(super) detours4: Map<FlowKey<Ipv4>, Detour>,
+    pub(super) detours6: Map<FlowKey<Ipv6>, Detour>,
     pub(super) shares: Shares,
     pub(super) counters: Map<CounterKey, Count>,
     pub(super) tallies: Map<u32, u64>,
@@ -125,6 +130,8 @@ impl Maps {
             rules: Map::new("rules", raw("rules")?)?,
             flows4: Map::new("flows4", raw("flows4")?)?,
             flows6: Map::new("flows6", raw("flows6")?)?,
+            detours4: Map::new("detours4", raw("detours4")?)?,
+            detours6: Map::new("detours6", raw("detours6")?)?,
             shares: Shares::new(Map::new("shares", raw("shares")?)?)?,
             counters: Map::new("counters", raw("counters")?)?,
             tallies: Map::new("tallies", raw("tallies")?)?,
@@ -164,8 +171,8 @@ impl Maps {
             ($($map:ident),*) => { vec![$((self.$map.name(), self.$map.count()?, self.$map.size())),*] };
         }
         Ok(uses![
-            addresses4, addresses6, prefixes4, prefixes6, rules, flows4, flows6, services, nodes4, nodes6,
-            locals4, locals6, counters
+            addresses4, addresses6, prefixes4, prefixes6, rules, flows4, flows6, detours4, detours6,
+            services, nodes4, nodes6, locals4, locals6, counters
         ])
     }
 }

@@ -31,11 +31,14 @@ pub enum Hook {
     ToOutside,
     /// Frames from outside, before they are packets: XDP of uplinks.
     Early,
+    /// Packets from a proxy: TC ingress of the near end of its veth.
+    FromProxy,
 }
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 5] = [Self::FromPod, Self::ToPod, Self::FromOutside, Self::ToOutside, Self::Early];
+    pub const ALL: [Self; 6] =
+        [Self::FromPod, Self::ToPod, Self::FromOutside, Self::ToOutside, Self::Early, Self::FromProxy];
 
     /// The name of the program in the object.
     pub(super) const fn program(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Hook {
             Self::FromOutside => "polder_from_outside",
             Self::ToOutside => "polder_to_outside",
             Self::Early => "polder_early",
+            Self::FromProxy => "polder_from_proxy",
         }
     }
 
@@ -56,6 +60,7 @@ impl Hook {
             Self::FromOutside => "from-outside",
             Self::ToOutside => "to-outside",
             Self::Early => "early",
+            Self::FromProxy => "from-proxy",
         }
     }
 }
@@ -106,6 +111,7 @@ impl Programs {
             load(Hook::FromOutside)?,
             load(Hook::ToOutside)?,
             load(Hook::Early)?,
+            load(Hook::FromProxy)?,
         ];
         let clock = self::load(&mut ebpf, "polder_clock")?;
         let events = ebpf.take_map("events");
@@ -124,7 +130,7 @@ impl Programs {
         let spawned = thread::Builder::new().name("seconds".to_owned()).spawn(move || {
             let each = || {
                 let mut ebpf = parse(&object, &maps)?;
-                for hook in [Hook::FromPod, Hook::ToPod, Hook::FromOutside, Hook::ToOutside] {
+                for hook in Hook::ALL.into_iter().filter(|hook| *hook != Hook::Early) {
                     // Nobody waits for them any more.
                     if sender.send((hook, load(&mut ebpf, hook.program())?)).is_err() {
                         break;

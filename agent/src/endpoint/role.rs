@@ -22,6 +22,8 @@ pub enum Role {
     Pod,
     /// What comes in here comes from outside the node: uplinks, tunnels.
     Outside,
+    /// A proxy, which reads requests, is behind it.
+    Proxy,
     /// Nothing comes in here that did not pass another interface before, or that the node did not send itself.
     Internal,
 }
@@ -101,7 +103,11 @@ impl Classifier {
         if device.kind != "veth" || is_uplink(device, carriers) {
             return Role::Outside;
         }
-        if device.veth_peer_elsewhere { Role::Pod } else { Role::Internal }
+        match device.veth_peer_elsewhere {
+            true if is_proxys(&device.name) => Role::Proxy,
+            true => Role::Pod,
+            false => Role::Internal,
+        }
     }
 
     fn is_named(&self, device: &Device) -> bool {
@@ -119,6 +125,12 @@ impl Classifier {
         }
         of_address.into_values().filter(|interfaces| interfaces.len() == 1).flatten().collect()
     }
+}
+
+/// Proxies name the near ends of their veths so: `polder0`, `polder1`.
+fn is_proxys(name: &str) -> bool {
+    let number = name.strip_prefix("polder").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|letter| letter.is_ascii_digit())
 }
 
 fn is_uplink(device: &Device, carriers: &BTreeSet<u32>) -> bool {
@@ -188,6 +200,21 @@ mod tests {
         let lent = Device { addresses: vec![node], ..device(5, "veth2", "veth") };
         let lending = snapshot([node_carrier, lent]);
         assert_eq!(roles(&classifier(&[], &["172.18.0.2"]), &lending), [Role::Pod, Role::Pod]);
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_the_name_of_its_veth() {
+        let near = Device { veth_peer_elsewhere: false, ..device(6, "polder1", "veth") };
+        let all = snapshot([
+            device(2, "polder0", "veth"),
+            device(3, "polder12", "veth"),
+            device(4, "polder", "veth"),
+            device(5, "polder0a", "veth"),
+            near,
+            device(7, "polder2", "dummy"),
+        ]);
+        let expected = [Role::Proxy, Role::Proxy, Role::Pod, Role::Pod, Role::Internal, Role::Internal];
+        assert_eq!(roles(&classifier(&[], &[]), &all), expected);
     }
 
     #[test]

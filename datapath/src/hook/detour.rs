@@ -135,7 +135,8 @@ where
     let detour = Detour::new(proxy, arrival.interface, own.index, inner, work.flow.is_detoured_outside())
         .with_macs(macs, work.sender);
     let speaks = if from_inner { Speaks::ForSender } else { Speaks::ForReceiver };
-    if !kernel.set_detour(&work.key, &detour) || !settle(kernel, work, own, kernel.generation(), speaks) {
+    // In this order: user space removes detours of which there is no flow.
+    if !settle(kernel, work, own, kernel.generation(), speaks) || !kernel.set_detour(&work.key, &detour) {
         return fault(work, arrival, direction, Fault::FlowShare);
     }
     kernel.note_detour(own.index);

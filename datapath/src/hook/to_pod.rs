@@ -11,7 +11,7 @@ use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint, Generation};
 use crate::family::{Family, Ipv4, Ipv6};
 use crate::fault::Fault;
-use crate::flow::End;
+use crate::flow::{End, Side};
 use crate::interface::Interface;
 use crate::lookup::Origin;
 use crate::mark::Mark;
@@ -166,7 +166,11 @@ where
     }
     if work.headers.icmp == Icmp::Error && !sender.deferred && is_about_what_it_sent(kernel, frame, work, own)
     {
-        return Outcome::pass(arrival.mark);
+        return if sent_by_proxy(kernel, work) {
+            redirected(kernel, work, arrival, (INGRESS, own.index))
+        } else {
+            Outcome::pass(arrival.mark)
+        };
     }
     tracked(kernel, frame, work, arrival, own)
 }
@@ -196,6 +200,13 @@ where
         return false;
     };
     work.key.end(sender).0 == work.headers.destination && is_related(kernel, &work.key, sender, own.number)
+}
+
+/// Whether what an error is about was sent by the proxy, in the pod's name. (Path MTU discovery is between those who speak.)
+#[inline(never)]
+fn sent_by_proxy<A: Family, K: Kernel<A>>(kernel: &K, work: &Work<A>) -> bool {
+    let own = if work.key.end(Side::Low).0 == work.headers.destination { Side::Low } else { Side::High };
+    kernel.flow(&work.key).is_some_and(|flow| flow.is_detoured(own))
 }
 
 /// A packet of a flow to be judged again, or of a new one.

@@ -7,7 +7,7 @@ use datapath::fault::Fault;
 use datapath::hook::{Act, Arrival, Return};
 use datapath::mark::Mark;
 
-use crate::frames::{ACK, Datagram, PSH, SYN, tcp, udp};
+use crate::frames::{ACK, Datagram, PSH, SYN, error, tcp, udp};
 use crate::world::{
     OUTSIDE, Seen, World, arrival, four, from_proxy, hook_from_outside, hook_to_outside, interface_of, six,
 };
@@ -230,6 +230,19 @@ fn a_proxy_that_is_gone_is_told_to_both_sides() {
         assert_eq!(world.out_of(1, &tcp(client, server, ACK).bytes()).act, Act::Reject);
         assert_eq!(world.send(2, 1, &tcp(server, client, ACK)).act, Act::Reject);
         assert_eq!(world.out_of(1, &tcp((own(1), 40_001), server, SYN).bytes()).act, Act::Redirect);
+    });
+}
+
+#[test]
+fn an_error_goes_to_who_sent_what_it_is_about() {
+    each(|own| {
+        let world = world(&[(1, Egress)]);
+        let (client, server) = ((own(1), 40_000), (own(2), 80));
+        connect_at_client(&world, client, server);
+        let about = |from| {
+            error(OUTSIDE[usize::from(own(1).is_ipv6())], own(1), &tcp(from, server, ACK).bytes()[14..])
+        };
+        assert_eq!(world.to_pod(1, &about(client).bytes(), Mark::Outside).act, Act::Redirect);
     });
 }
 

@@ -10,6 +10,7 @@ const STATUS: &str = r#"{
     {"pod": null, "interface": "vethb", "interface_index": 5, "addresses": [], "state": "failed", "ingress": null,
      "egress": null, "why": "no program"}],
   "outside": [{"interface": "eth0", "interface_index": 2, "kind": "uplink"}],
+  "proxies": ["polder1", "polder0"],
   "hooks": [{"interface": "vetha", "hook": "ingress", "kind": "tcx", "position": 0, "ok": true},
             {"interface": "vetha", "hook": "egress", "kind": "clsact", "position": null, "ok": false}],
   "maps": [{"name": "rules", "used": 999, "size": 1000}], "counters": [{"name": "ingress rule_denies", "count": 3}],
@@ -52,6 +53,10 @@ fn wide_adds_what_the_kernel_holds_and_has_counted() {
         "
 OUTSIDE   KIND
 eth0      uplink
+
+PROXY     TAKES
+polder1   new connections
+polder0   what it has
 
 INTERFACE   HOOK      BY       POSITION   STATE
 vetha       ingress   tcx      0          ok

@@ -110,6 +110,16 @@ fn devices(status: &Status) -> String {
             .collect();
         out += &coloured(&columns(&["OUTSIDE", "KIND"], &rows), rows.iter().map(|_| Style::new()));
     }
+    if !status.proxies.is_empty() {
+        let rows: Vec<_> = (0..)
+            .zip(&status.proxies)
+            .map(|(place, proxy)| {
+                let takes = if place == 0 { "new connections" } else { "what it has" };
+                vec![clean(proxy).into_owned(), takes.to_owned()]
+            })
+            .collect();
+        out += &coloured(&columns(&["PROXY", "TAKES"], &rows), rows.iter().map(|_| Style::new()));
+    }
     if !status.hooks.is_empty() {
         let rows: Vec<_> = status
             .hooks

@@ -19,9 +19,10 @@ use policy_compiler::tables::address;
 
 use crate::wire::Wire;
 
-/// `TC_ACT_UNSPEC` and `TC_ACT_SHOT`, as `BPF_PROG_TEST_RUN` reports them.
+/// `TC_ACT_UNSPEC`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`, as `BPF_PROG_TEST_RUN` reports them.
 const PASS: u32 = u32::MAX;
 const DROP: u32 = 2;
+const REDIRECT: u32 = 7;
 /// Where a test run's packets come from unless told otherwise: the loopback device, which every namespace has.
 pub(crate) const LOOPBACK: u32 = 1;
 
@@ -204,7 +205,8 @@ impl Kernel {
         };
         match result.return_value {
             PASS => Some(true),
-            DROP => Some(false),
+            // As there is no proxy, all that is redirected is the answer to a packet that was rejected.
+            DROP | REDIRECT => Some(false),
             other => panic!("{hook:?} returns {other} for {frame:02x?}"),
         }
     }

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use datapath::abi::{Endpoint, Halves, Identity, PortAtom, Prefix4, Prefix6, RuleKey, RuleRow};
+use datapath::detour::Detour;
 use datapath::event::{Count, CounterKey, Event};
 use datapath::family::{Ipv4, Ipv6};
 use datapath::flow::{Flow, FlowKey};
@@ -69,6 +70,7 @@ plain!(
     FlowKey<Ipv4>,
     FlowKey<Ipv6>,
     Flow,
+    Detour,
     ServiceKey,
     ServiceRow,
     Interface,
@@ -76,11 +78,12 @@ plain!(
 );
 
 const _: () = {
-    // Settings: 2 words, 4 half words, 4 bytes, 2 words.
-    assert!(size_of::<Settings>() == 28);
+    // Settings: 2 words, 4 half words, 4 bytes, 2 words, 4 words.
+    assert!(size_of::<Settings>() == 44);
     assert!(size_of::<Interface>() == 32 + 4 + 4 + 16 + 6 + 2 + 16 + 4 + 4);
     assert!(size_of::<Event>() == 8 + 8 + 4 + 4 + 16 + 16 + 2 + 2 + 4 + 6 + 2);
     assert!(size_of::<ServiceKey>() == 16 + 2 + 1 + 1 && size_of::<ServiceRow>() == 16 + 2 + 2);
     assert!(size_of::<CounterKey>() == 8 + 4 + 4 + 1 + 1 + 6);
+    assert!(size_of::<Detour>() == 4 + 4 + 12 + 2 + 2);
     assert!(size_of::<Flow>() == 16 + 4 + 4 + 4 + 2 + 1 + 1);
 };
