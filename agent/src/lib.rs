@@ -4,7 +4,8 @@
 //! API server (kubernetes) --+
 //! manifests (standalone) ---+                                   +--> dataplane: maps, programs, hooks
 //!                           +--> control, one task: compiler ---+
-//! netlink (endpoint) -------+                                   +--> api (socket), metrics
+//! netlink (endpoint) -------+                                   +--> lists: what a proxy judges requests by
+//!                                                               +--> api (socket), metrics
 //! ```
 
 pub mod api;
@@ -12,6 +13,7 @@ pub mod control;
 pub mod dataplane;
 pub mod endpoint;
 pub mod kubernetes;
+pub mod lists;
 pub mod memory;
 pub mod metrics;
 pub mod options;

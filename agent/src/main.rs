@@ -14,6 +14,7 @@ use agent::endpoint::monitor::{Monitor, Settings};
 use agent::endpoint::role::{self, Classifier};
 use agent::kubernetes::snapshot::Store;
 use agent::kubernetes::status::Report;
+use agent::lists::Lists;
 use agent::metrics::{self, Health, Metrics};
 use agent::options::Options;
 use agent::source::Update;
@@ -69,6 +70,7 @@ fn forget(options: &Options) -> Result<()> {
     if options.state.is_dir() {
         Store::open(&options.state)?.remove()?;
     }
+    Lists::new(&options.lists).remove_all()?;
     let mut lock = options.socket.clone().into_os_string();
     lock.push(".lock");
     for left in [options.socket.clone(), lock.into()] {
@@ -118,6 +120,7 @@ async fn run(options: &Options) -> Result<()> {
         scope: node.as_deref().map_or(Scope::All, |node| Scope::Node(node.into())),
         node: node.map_or_else(host_name, Ok)?,
         dataplane,
+        lists: Lists::new(&options.lists),
         monitor,
         classifier,
         updates: source.updates,

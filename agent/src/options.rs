@@ -33,6 +33,9 @@ pub struct Options {
     /// Where polctl reaches the agent
     #[arg(long, value_name = "PATH", default_value = agent_api::SOCKET)]
     pub socket: PathBuf,
+    /// Where lists of rules about requests are put, for who reads requests
+    #[arg(long, value_name = "DIR", default_value = crate::lists::DIRECTORY)]
+    pub lists: PathBuf,
     /// Where metrics, health and readiness are served
     #[arg(long, value_name = "ADDRESS", default_value_t = crate::metrics::ADDRESS)]
     pub metrics: SocketAddr,

@@ -79,7 +79,8 @@ const LONG_HELP: &str = "\
 The policy as it is when it is read is waited for: a later change is another policy. What nodes say is read from their
 PolderNode objects, so that no node has to be reached.
 
-KIND is networkpolicy (np, netpol), clusternetworkpolicy (cnp), adminnetworkpolicy (anp) or baselineadminnetworkpolicy (banp).
+KIND is networkpolicy (np, netpol), clusternetworkpolicy (cnp), adminnetworkpolicy (anp), baselineadminnetworkpolicy (banp),
+polderpolicy or clusterpolderpolicy.
 
 Examples:
   kubectl apply -f policy.yaml && polctl wait --for=enforced api -n prod --timeout 30s
@@ -149,7 +150,12 @@ fn meant(policy: &str) -> anyhow::Result<(Kind, &str)> {
         "baselineadminnetworkpolicy" | "baselineadminnetworkpolicies" | "banp" => {
             Kind::BaselineAdminNetworkPolicy
         }
-        _ => bail!("{}: found kind {kind:?}; expected networkpolicy, cnp, anp or banp", clean(policy)),
+        "polderpolicy" | "polderpolicies" => Kind::PolderPolicy,
+        "clusterpolderpolicy" | "clusterpolderpolicies" => Kind::ClusterPolderPolicy,
+        _ => bail!(
+            "{}: found kind {kind:?}; expected networkpolicy, cnp, anp, banp, polderpolicy or clusterpolderpolicy",
+            clean(policy)
+        ),
     };
     Ok((kind, name))
 }
@@ -289,6 +295,8 @@ mod tests {
         assert_eq!(meant("netpol/api").unwrap(), (Kind::NetworkPolicy, "api"));
         let full = "adminnetworkpolicies.policy.networking.k8s.io/a";
         assert_eq!(meant(full).unwrap(), (Kind::AdminNetworkPolicy, "a"));
+        assert_eq!(meant("PolderPolicy/a").unwrap(), (Kind::PolderPolicy, "a"));
+        assert_eq!(meant("clusterpolderpolicies/a").unwrap(), (Kind::ClusterPolderPolicy, "a"));
         assert!(meant("pod/a").is_err());
         assert_eq!(duration("1m 5s").unwrap(), Duration::from_secs(65));
         assert!(duration("-1s").is_err());

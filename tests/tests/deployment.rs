@@ -150,6 +150,7 @@ fn the_agent_may_read_what_policies_speak_about_and_write_its_own_state() {
             "networking.k8s.io/networkpolicies: list,watch",
             "policy.networking.k8s.io/clusternetworkpolicies,adminnetworkpolicies,baselineadminnetworkpolicies: \
              list,watch",
+            "polder.dev/polderpolicies,clusterpolderpolicies: list,watch",
             "polder.dev/poldernodes: create,patch",
             "polder.dev/poldernodes/status: patch",
             "events.k8s.io/events: create",
@@ -201,9 +202,11 @@ fn the_agent_understands_what_it_is_told() {
     let options = agent::options::Options::try_parse_from(arguments(&pod.containers[0])).unwrap();
     assert_eq!(options.bpffs, Path::new("/bpf/polder"));
     assert_eq!(options.state, Path::new("/var/lib/polder"));
+    assert_eq!(options.lists, Path::new("/run/polder/lists"));
     assert!(options.standalone.is_none() && options.kubeconfig.is_none() && !options.uninstall);
     let pod = daemon_set("uninstall.yaml");
     let remove = pod.init_containers.as_ref().unwrap().iter().find(|one| one.name == "agent-remove").unwrap();
     let options = agent::options::Options::try_parse_from(arguments(remove)).unwrap();
     assert!(options.uninstall && options.bpffs == Path::new("/bpf/polder"));
+    assert_eq!(options.lists, Path::new("/run/polder/lists"));
 }

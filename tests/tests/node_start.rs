@@ -142,7 +142,9 @@ fn what_takes_polder_off_a_node_leaves_nothing_behind() {
     let reaches = |scene: &Scene| {
         tcp_connect(&scene.attacker, scene.victim.ipv4().into(), WEB, Duration::from_millis(700)).unwrap()
     };
-    let (bpffs, socket) = (scene.polder.bpffs(), scene.polder.socket());
+    let (bpffs, socket, lists) = (scene.polder.bpffs(), scene.polder.socket(), scene.polder.lists());
+    fs::create_dir(&lists).unwrap();
+    fs::write(lists.join("0123456789ab-00000001"), "").unwrap();
     let state = env::temp_dir().join(format!("polder-state-{}", std::process::id()));
     fs::create_dir_all(&state).unwrap();
     fs::write(state.join("cluster.jsonl"), "{}").unwrap();
@@ -155,13 +157,13 @@ fn what_takes_polder_off_a_node_leaves_nothing_behind() {
         .run(|| {
             let mut agent = Command::new(program("polder-agent", "agent").unwrap());
             agent.arg("--uninstall").arg("--bpffs").arg(&bpffs).arg("--state").arg(&state);
-            Ok(agent.arg("--socket").arg(&socket).output()?)
+            Ok(agent.arg("--socket").arg(&socket).arg("--lists").arg(&lists).output()?)
         })
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(reaches(&scene), Outcome::Connected, "no program is left at the pods' interfaces");
     assert!(!bpffs.exists() && !socket.exists() && !socket.with_extension("sock.lock").exists());
-    assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+    assert_eq!([&state, &lists].map(|left| fs::read_dir(left).unwrap().count()), [0, 0]);
     fs::remove_dir(&state).unwrap();
 }
 

@@ -24,9 +24,6 @@ pub(crate) struct Options {
 
 /// Definitions of the kinds that are our own, from the root: made from their types.
 const DEFINITIONS: &str = "deploy/crds";
-/// Of these, the ones that are not installed yet: no agent follows the kinds, and a policy that is taken and not enforced would
-/// be a trap.
-const NOT_INSTALLED: [&str; 2] = ["clusterpolderpolicies.polder.dev.yaml", "polderpolicies.polder.dev.yaml"];
 /// The chart, from the root.
 const CHART: &str = "deploy/helm/polder";
 /// Where the manifests are, from the root.
@@ -111,16 +108,13 @@ fn settle(root: &Path, file: &str, text: &str, check: bool) -> Result<Option<Str
     Ok(None)
 }
 
-/// Name and text of each definition that is installed.
+/// Name and text of each definition.
 fn definitions(root: &Path) -> Result<Vec<(String, String)>> {
     let folder = root.join(DEFINITIONS);
     let mut found = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if NOT_INSTALLED.contains(&&*name) {
-            continue;
-        }
         found.push((name, fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?));
     }
     found.sort();

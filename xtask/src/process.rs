@@ -11,7 +11,18 @@ use anyhow::{Context, Result, bail};
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
+    // `cargo xtask` says what xtask is. Build scripts that ask for that to be told (ring's does) would run anew whenever it
+    // and `cargo` take turns.
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Whether cargo sets this variable for the package that it runs.
+fn is_of_this_package(variable: &OsStr) -> bool {
+    let variable = variable.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// Prints a command, runs it with this program's input and output, and fails unless it succeeds.
@@ -70,6 +81,15 @@ mod tests {
     fn a_command_is_shown_as_one_would_type_it() {
         let mut command = Command::new("/usr/bin/cargo");
         assert_eq!(line(command.args(["build", "a b"])), "cargo build 'a b'");
+    }
+
+    #[test]
+    fn cargo_is_not_told_of_the_package_that_starts_it() {
+        let command = cargo(Path::new("/"));
+        let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
+        assert!(removed.contains(&(OsStr::new("CARGO_PKG_NAME"), None)), "{removed:?}");
+        assert!(removed.contains(&(OsStr::new("CARGO_MANIFEST_DIR"), None)), "{removed:?}");
+        assert!(!removed.iter().any(|(name, _)| *name == "CARGO_HOME"), "{removed:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::services::Touched;
 use super::{Control, RETRY_EVERY};
+use crate::lists::Published;
 
 /// What was not as intended, since the maps were last compared.
 #[derive(Debug, Default)]
@@ -77,15 +78,23 @@ impl Control {
 
     /// Performs a plan. If that fails, the kernel keeps what it had, or has all of the new policy; the rest is caught up with.
     fn perform(&mut self, steps: &[Step]) -> bool {
-        if steps.is_empty() {
+        if steps.is_empty() && self.parts.lists.are_settled() {
             return true;
         }
         if let Err(capacity) = self.parts.dataplane.fits(self.compiler.tables()) {
             self.fall_behind(&format!("{capacity}; the policy that was in force stays in force"));
             return false;
         }
+        let published = match self.parts.lists.publish(steps, self.compiler.tables()) {
+            Ok(published) => published,
+            Err(error) => {
+                self.fall_behind(&format!("{error:#}; the policy that was in force stays in force"));
+                return false;
+            }
+        };
         match self.parts.dataplane.perform(steps) {
             Ok(()) => {
+                self.sweep_lists(published);
                 self.parts.metrics.map_writes.inc_by(steps.len() as u64);
                 self.parts.metrics.generation.set(i64::from(self.parts.dataplane.generation()));
                 true
@@ -94,6 +103,17 @@ impl Control {
                 self.fall_behind(&error.to_string());
                 false
             }
+        }
+    }
+
+    /// Removes the lists that no row names any more.
+    fn sweep_lists(&mut self, published: Published) {
+        // Programs of the agent before this one may still read maps of their own, whose rows name lists of their own.
+        if !matches!(self.parts.dataplane.is_beside_another(), Ok(false)) {
+            return;
+        }
+        if let Err(error) = self.parts.lists.sweep(published, self.compiler.tables()) {
+            tracing::warn!(error = format!("{error:#}"), "lists that no rule names stay behind");
         }
     }
 
@@ -145,18 +165,26 @@ impl Control {
             return;
         }
         match self.parts.dataplane.repair_interfaces() {
-            Ok(0) => {}
-            Ok(rows) => {
-                tracing::warn!(rows, "rows of interfaces were not as intended, and were put right");
-                let rows = rows as u64;
-                self.parts.metrics.add_reconciled("interfaces", rows, rows);
-                self.met.add(rows, rows);
-            }
+            Ok(rows) => self.put_right("interfaces", rows),
             Err(error) => self.fall_behind(&format!("comparing rows of interfaces: {error}")),
+        }
+        match self.parts.lists.repair(self.compiler.tables()) {
+            Ok(lists) => self.put_right("lists", lists),
+            Err(error) => self.fall_behind(&format!("{error:#}")),
         }
         self.facts.forget();
         self.write_facts(&Touched::default());
         self.catch_up();
+    }
+
+    /// Notes what was not as intended and is again.
+    fn put_right(&mut self, what: &'static str, count: usize) {
+        if count > 0 {
+            tracing::warn!(what, count, "not as intended, and put right");
+            let count = count as u64;
+            self.parts.metrics.add_reconciled(what, count, count);
+            self.met.add(count, count);
+        }
     }
 
     /// Looks at every hook, and puts right what is not as it should be.

@@ -53,6 +53,7 @@ use crate::endpoint::monitor::Handle;
 use crate::endpoint::role::{Classifier, Role};
 use crate::endpoint::snapshot::Snapshot;
 use crate::kubernetes::status::Report;
+use crate::lists::Lists;
 use crate::memory;
 use crate::metrics::{Health, Metrics};
 use crate::source::Update;
@@ -81,6 +82,8 @@ pub struct Parts {
     pub scope: Scope,
     /// The kernel's side.
     pub dataplane: Dataplane,
+    /// What rules about requests are judged by, for who reads requests.
+    pub lists: Lists,
     /// The netlink side.
     pub monitor: Handle,
     /// What interfaces are.

@@ -140,7 +140,6 @@ fn closed(kind: Kind, text: &str) -> Option<(Box<Policy>, Arc<str>)> {
     let spec = |key: &str| {
         written.get("spec").and_then(|spec| spec.get(key)).filter(|value| !value.is_null()).cloned()
     };
-    let all = || json!({"namespaces": {}});
     let candidates = if kind == Kind::NetworkPolicy {
         let both = || json!(["Ingress", "Egress"]);
         let selector = || spec("podSelector").unwrap_or_else(|| json!({}));
@@ -150,13 +149,21 @@ fn closed(kind: Kind, text: &str) -> Option<(Box<Policy>, Arc<str>)> {
             json!({"podSelector": {}, "policyTypes": both()}),
         ]
     } else {
+        let all = if kind == Kind::PolderPolicy { "podSelector" } else { "namespaces" };
+        let all = || json!({ all: {} });
         let subjects = [spec("subject").unwrap_or_else(all), all()];
         let priorities = [spec("priority"), Some(json!(0))];
         let tiers = [spec("tier"), Some(json!("Admin"))];
+        // One that only says what it would do closes nothing in any reading.
+        let audits = spec("mode").is_some_and(|mode| mode == "Audit");
         let mut candidates = Vec::new();
         for subject in subjects {
             for (priority, tier) in priorities.iter().zip(&tiers) {
-                candidates.push(deny_all(kind, &subject, priority.clone(), tier.clone()));
+                let mut spec = deny_all(kind, &subject, priority.clone(), tier.clone());
+                if audits {
+                    spec["mode"] = json!("Audit");
+                }
+                candidates.push(spec);
             }
         }
         candidates
@@ -170,17 +177,24 @@ fn closed(kind: Kind, text: &str) -> Option<(Box<Policy>, Arc<str>)> {
     })
 }
 
-/// Denies what the cluster-wide kinds can deny: what pods send them, and what they send anywhere.
+/// Denies what a kind can deny. Those of SIG Network: what pods send them, and what they send anywhere. Our own: everything.
 fn deny_all(kind: Kind, subject: &Value, priority: Option<Value>, tier: Option<Value>) -> Value {
-    let mut spec = json!({
-        "subject": subject,
-        "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}],
-        "egress": [{"action": "Deny", "to": [{"networks": ["0.0.0.0/0", "::/0"]}]}],
-    });
-    if kind != Kind::BaselineAdminNetworkPolicy {
-        spec["priority"] = priority.unwrap_or_else(|| json!(0));
+    let [ingress, egress] = if matches!(kind, Kind::PolderPolicy | Kind::ClusterPolderPolicy) {
+        [json!({"action": "Deny"}), json!({"action": "Deny"})]
+    } else {
+        [
+            json!({"action": "Deny", "from": [{"namespaces": {}}]}),
+            json!({"action": "Deny", "to": [{"networks": ["0.0.0.0/0", "::/0"]}]}),
+        ]
+    };
+    let mut spec = json!({"subject": subject, "ingress": [ingress], "egress": [egress]});
+    match kind {
+        Kind::BaselineAdminNetworkPolicy => {}
+        // Without one it stands with NetworkPolicy.
+        Kind::PolderPolicy if priority.is_none() => {}
+        _ => spec["priority"] = priority.unwrap_or_else(|| json!(0)),
     }
-    if kind == Kind::ClusterNetworkPolicy {
+    if matches!(kind, Kind::ClusterNetworkPolicy | Kind::ClusterPolderPolicy) {
         spec["tier"] = tier.unwrap_or_else(|| json!("Admin"));
     }
     spec
@@ -188,6 +202,8 @@ fn deny_all(kind: Kind, subject: &Value, priority: Option<Value>, tier: Option<V
 
 #[cfg(test)]
 mod tests {
+    use policy_compiler::policy::Mode;
+
     use super::*;
 
     fn policy(uid: &str, generation: i64, spec: &Value) -> String {
@@ -242,11 +258,22 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_closed_form() {
-        for kind in [Kind::ClusterNetworkPolicy, Kind::AdminNetworkPolicy, Kind::BaselineAdminNetworkPolicy] {
+        let kinds = [
+            Kind::ClusterNetworkPolicy,
+            Kind::AdminNetworkPolicy,
+            Kind::BaselineAdminNetworkPolicy,
+            Kind::PolderPolicy,
+            Kind::ClusterPolderPolicy,
+        ];
+        for kind in kinds {
             for spec in
                 [json!({"mood": 1}), json!(7), json!({"subject": {"namespaces": {}}, "priority": 5, "x": 1})]
             {
-                let object = json!({"metadata": {"name": "default", "uid": "u"}, "spec": spec}).to_string();
+                let mut object = json!({"metadata": {"name": "default", "uid": "u"}, "spec": spec});
+                if kind == Kind::PolderPolicy {
+                    object["metadata"]["namespace"] = json!("prod");
+                }
+                let object = object.to_string();
                 let mut policies = Policies::default();
                 let (outcome, changed) = policies.take(kind, &object);
                 let Outcome::InForce { policy, .. } = outcome else { panic!("{kind:?} {spec}") };
@@ -258,5 +285,33 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn one_of_our_own_is_closed_for_its_pods_at_its_place_and_closes_nothing_if_it_only_audits() {
+        let closed = |spec: &Value| {
+            let mut policies = Policies::default();
+            match policies.take(Kind::PolderPolicy, &policy("u", 1, spec)).0 {
+                Outcome::InForce { policy, json } => {
+                    let value: Value = serde_json::from_str(&json).unwrap();
+                    (value["spec"].clone(), policy.mode)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let subject = json!({"podSelector": {"matchLabels": {"a": "b"}}});
+        let bad = json!([{"action": "Allow", "http": [{"path": {"regex": "("}}]}]);
+        let deny = json!([{"action": "Deny"}]);
+        assert_eq!(
+            closed(&json!({"subject": subject, "ingress": bad})),
+            (json!({"subject": subject, "ingress": deny, "egress": deny}), Mode::Enforce)
+        );
+        assert_eq!(
+            closed(&json!({"subject": subject, "priority": -1, "mode": "Audit", "ingress": bad})),
+            (
+                json!({"subject": subject, "priority": 0, "mode": "Audit", "ingress": deny, "egress": deny}),
+                Mode::Audit
+            )
+        );
     }
 }

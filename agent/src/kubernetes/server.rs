@@ -30,7 +30,7 @@ pub(super) struct Followable {
 }
 
 /// All of them.
-pub(super) const FOLLOWED: [Followable; 9] = [
+pub(super) const FOLLOWED: [Followable; 11] = [
     Followable { kind: Kind::Namespace, plural: "namespaces", custom: false },
     Followable { kind: Kind::Node, plural: "nodes", custom: false },
     Followable { kind: Kind::Pod, plural: "pods", custom: false },
@@ -44,6 +44,8 @@ pub(super) const FOLLOWED: [Followable; 9] = [
         plural: "baselineadminnetworkpolicies",
         custom: true,
     },
+    Followable { kind: Kind::PolderPolicy, plural: "polderpolicies", custom: true },
+    Followable { kind: Kind::ClusterPolderPolicy, plural: "clusterpolderpolicies", custom: true },
 ];
 
 impl Followable {

@@ -270,6 +270,7 @@ impl Polder {
             ("--standalone", self.scratch.manifests()),
             ("--bpffs", self.bpffs()),
             ("--socket", socket.to_owned()),
+            ("--lists", self.lists()),
             ("--bpf-object", object()?),
         ] {
             command.arg(flag).arg(path);
@@ -303,6 +304,11 @@ impl Polder {
     /// The bpffs with the agent's pins.
     pub fn bpffs(&self) -> PathBuf {
         self.scratch.bpffs().join("polder")
+    }
+
+    /// Where it puts lists of rules about requests.
+    pub fn lists(&self) -> PathBuf {
+        self.scratch.lists()
     }
 
     /// Where it is asked.

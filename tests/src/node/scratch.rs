@@ -46,6 +46,10 @@ impl Scratch {
         self.0.join("agent.sock")
     }
 
+    pub(super) fn lists(&self) -> PathBuf {
+        self.0.join("lists")
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.0.join("log")
     }

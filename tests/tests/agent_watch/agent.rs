@@ -62,6 +62,8 @@ impl Agent {
             .arg(self.folder.join("bpf/polder"))
             .arg("--socket")
             .arg(self.folder.join("agent.sock"))
+            .arg("--lists")
+            .arg(self.lists())
             .arg("--bpf-object")
             .arg(object()?)
             .env("NO_COLOR", "1")
@@ -89,6 +91,11 @@ impl Agent {
     /// Where it keeps what it knows.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.join("state")
+    }
+
+    /// Where it puts lists of rules about requests.
+    pub(crate) fn lists(&self) -> PathBuf {
+        self.folder.join("lists")
     }
 
     /// Its process.

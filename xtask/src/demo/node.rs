@@ -240,6 +240,8 @@ impl Agent {
             .arg(bpffs.join("polder"))
             .arg("--socket")
             .arg(&socket)
+            .arg("--lists")
+            .arg(folder.join("run/lists"))
             .arg("--bpf-object")
             .arg(&tools.object)
             .env("POLDER_LOG", std::env::var("POLDER_LOG").unwrap_or_else(|_| "warn".to_owned()))

@@ -7,6 +7,7 @@
     - --bpffs=/bpf/polder
     - --state={{ .Values.paths.state }}
     - --socket={{ .Values.paths.run }}/agent.sock
+    - --lists={{ .Values.paths.run }}/lists
   env:
     - name: NODE_NAME
       valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
