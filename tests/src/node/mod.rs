@@ -11,10 +11,14 @@
 
 mod expected;
 pub mod manifest;
+mod nginx;
 mod polder;
+mod proxy;
 mod scene;
 mod scratch;
 
 pub use expected::{End, Expected, denied_at};
+pub use nginx::Nginx;
 pub use polder::{Polder, agent, counted_since, object, program};
+pub use proxy::Proxy;
 pub use scene::Scene;
