@@ -108,6 +108,22 @@ impl<'a> List<'a> {
         self.0
     }
 
+    /// Which protocols its rules are about: [`HTTP`], [`TLS`] or both.
+    pub fn protocols(&self) -> Result<u32, Fault> {
+        self.word(1)
+    }
+
+    /// Whether a rule in it is about the header of this name, in lower case.
+    pub fn asks_header(&self, name: &[u8]) -> Result<bool, Fault> {
+        for number in 0..self.word(2)? {
+            let question = self.question(number)?;
+            if question.kind == Kind::Header && question.name == name {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a rule in it is about the protocol that a request is in.
     pub fn speaks_of(&self, request: &Request<'_>) -> Result<bool, Fault> {
         let protocol = match request {

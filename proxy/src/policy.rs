@@ -5,6 +5,8 @@ use std::sync::Arc;
 /// A request's head as rules see it. Every slice is part of what is forwarded if the answer is yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
+    /// What it is written in.
+    pub version: Version,
     /// In upper case.
     pub method: &'a [u8],
     /// In lower case, without the default port.
@@ -15,9 +17,18 @@ pub struct Head<'a> {
     pub headers: &'a [(&'a [u8], &'a [u8])],
 }
 
-/// What a verdict leads back to: the number of a rule in the tables of the generation that judged.
+/// The version of HTTP that a head is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// What a verdict leads back to: the policy's own name of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RuleId(pub u64);
+pub struct RuleId(pub u128);
 
 /// What policy says of a request or of a server's name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! `cargo xtask bpf`: builds the BPF object.
+//! `cargo xtask bpf`: builds the BPF objects: that of the agent, and beside it that of the proxy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,10 @@ use crate::process;
 /// The compilation target: BPF in the byte order of the machine, as programs and maps share bytes with user space.
 const TARGET: &str = if cfg!(target_endian = "little") { "bpfel-unknown-none" } else { "bpfeb-unknown-none" };
 
-/// The name of the binary in `bpf/Cargo.toml`.
+/// The agent's object: the name of the binary in `bpf/Cargo.toml`.
 const OBJECT: &str = "polder";
+/// The proxy's, likewise. `proxy/build.rs` looks for it beside the agent's.
+const PROXY_OBJECT: &str = "polder-accept";
 
 /// What to do beside building.
 #[derive(clap::Args)]
@@ -26,7 +28,7 @@ pub(crate) struct Options {
     log: bool,
 }
 
-/// Builds the object and prints where it is.
+/// Builds the objects and prints where the agent's is.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let object = if options.log { build_logging(root)? } else { build(root)? };
     if options.load
@@ -38,12 +40,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the object and gives its path.
+/// Builds the objects and gives the path of the agent's.
 pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     build_as(root, "target/bpf", &[])
 }
 
-/// Builds an object that writes down every packet.
+/// Builds the objects, of which the agent's writes down every packet.
 pub(crate) fn build_logging(root: &Path) -> Result<PathBuf> {
     build_as(root, "target/bpf-log", &["--features", "log"])
 }
@@ -63,9 +65,12 @@ fn build_as(root: &Path, folder: &str, features: &[&str]) -> Result<PathBuf> {
             .env("CARGO_TARGET_DIR", &folder)
             .env("RUSTFLAGS", flags),
     )?;
-    let object = folder.join(TARGET).join("release").join(OBJECT);
-    let size =
-        fs::metadata(&object).with_context(|| format!("the build left no {}", object.display()))?.len();
-    println!("built {OBJECT}: {size} bytes");
-    Ok(object)
+    let built = folder.join(TARGET).join("release");
+    for name in [OBJECT, PROXY_OBJECT] {
+        let object = built.join(name);
+        let size =
+            fs::metadata(&object).with_context(|| format!("the build left no {}", object.display()))?.len();
+        println!("built {name}: {size} bytes");
+    }
+    Ok(built.join(OBJECT))
 }

@@ -13,7 +13,7 @@ use super::octets::{append_number, is_token, is_value, members};
 use super::target::{Target, append_path};
 use crate::fault::Fault;
 use crate::limits::Limits;
-use crate::policy::Head;
+use crate::policy::{Head, Version};
 
 /// Places for headers, as they are shown to policy.
 const FEW: usize = 16;
@@ -123,7 +123,13 @@ impl RequestHead {
             *pair = (self.at(name), self.at(value));
         }
         let headers = &pairs[..self.headers.len()];
-        to(&Head { method: self.method(), host: self.host(), path: self.path(), headers })
+        to(&Head {
+            version: Version::Http1,
+            method: self.method(),
+            host: self.host(),
+            path: self.path(),
+            headers,
+        })
     }
 
     /// The names of headers with `_` in them, spelled with `-`.
@@ -415,7 +421,7 @@ mod tests {
             [(b"host", b"shop.example"), (b"x-rule", b"yes"), (b"content-length", b"3"), (b"x-rule", b"")];
         head.show(|shown| {
             let expected =
-                Head { method: b"POST", host: b"shop.example", path: b"/a%C3%A9", headers: &headers };
+                Head { version: Version::Http1, method: b"POST", host: b"shop.example", path: b"/a%C3%A9", headers: &headers };
             assert_eq!(*shown, expected);
             let forwarded = head.text().as_ptr_range();
             assert!(shown.headers.iter().all(|(name, value)| {

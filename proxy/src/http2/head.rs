@@ -13,7 +13,7 @@ use crate::http1::host::append_host;
 use crate::http1::octets::{is_query, is_value};
 use crate::http1::target::append_path;
 use crate::limits::Limits;
-use crate::policy::Head;
+use crate::policy::{Head, Version};
 
 /// The head of a request in canonical form.
 #[derive(Debug)]
@@ -65,7 +65,13 @@ impl StreamHead {
             *pair = header;
         }
         let headers = &pairs[..=self.headers.len()];
-        to(&Head { method: self.method(), host: self.host(), path: self.path(), headers })
+        to(&Head {
+            version: Version::Http2,
+            method: self.method(),
+            host: self.host(),
+            path: self.path(),
+            headers,
+        })
     }
 
     /// The names of headers with `_` in them, spelled with `-`.

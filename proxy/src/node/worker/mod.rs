@@ -1,0 +1,101 @@
+//! The process that reads requests: what strangers send is looked at here and nowhere else, so it may do nothing.
+//!
+//! ```text
+//! listener ──> door  does the kernel know this flow? ──> Proxy::serve ──asks──> warden ──> snapshot (maps, lists)
+//!                └── upstream  from the client's own address, in the proxy's own network namespace
+//! ```
+//!
+//! It runs as nobody, without capabilities, in a namespace whose only way out is a veth whose other end hands packets to the
+//! programs of the agent. Maps, lists and sockets were opened by the keeper; maps for reading only.
+
+mod access;
+mod counts;
+mod door;
+mod ends;
+#[cfg(test)]
+mod fake;
+mod leaving;
+mod lists;
+mod page;
+mod privileges;
+mod ruling;
+mod seldom;
+mod snapshot;
+mod upstream;
+mod warden;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use proxy::connection::Proxy;
+use proxy::limits::Limits;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::access::Access;
+use self::counts::Counts;
+use self::door::House;
+use self::leaving::Leaving;
+use self::lists::Library;
+use self::warden::Tribunal;
+use crate::handover::{Handover, Order, READY};
+use crate::options::WorkerOptions;
+
+/// How often it is looked whether it is time to end.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Takes what the keeper hands over, gives up what is not needed, and serves until told otherwise.
+pub(crate) fn run(options: &WorkerOptions) -> Result<()> {
+    let channel = Handover::channel().context("looking for the keeper")?;
+    let handover = Handover::receive(channel.as_fd())?;
+    privileges::give_up(options.user, &handover.tables)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options, handover, channel))
+}
+
+async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) -> Result<()> {
+    let mut registry = Registry::with_prefix("polder");
+    let counts = Counts::new(&mut registry);
+    let access = Access::new(options.access_log, counts.lost_lines.clone()).context("the access log")?;
+    let restarts = ConstGauge::new(options.restarts);
+    registry.register("l7_worker_restarts", "How often a process that reads requests died", restarts);
+    let house = Arc::new(House {
+        proxy: Proxy::new(Limits::default(), Arc::new(access), &mut registry),
+        tribunal: Arc::new(Tribunal::new(handover.tables, Library::new(handover.lists), counts.clone())),
+        counts,
+        open: AtomicUsize::new(0),
+    });
+    let metrics = UnixListener::from_std(StdUnixListener::from(handover.metrics)).context("the metrics socket")?;
+    let mut page = Some(tokio::spawn(page::serve(metrics, Arc::new(registry))));
+    let listener = door::listener(handover.listener).context("the listener")?;
+    let mut keeper = UnixStream::from_std(channel.into()).context("the socket to the keeper")?;
+    keeper.write_u8(READY).await.context("telling the keeper")?;
+    let mut leaving = Leaving::default();
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = door::accept(&listener, &house), if leaving.accepts() => {}
+            said = keeper.read_u8() => match said {
+                Ok(byte) => if let Some(order) = Order::of(byte) { leaving.obey(order) },
+                // Whoever would look after this process is gone, and with it the program that sends connections here.
+                Err(_) => return Ok(()),
+            },
+            _ = look.tick() => {}
+        }
+        // Whoever took over tells of itself.
+        if !leaving.accepts() && let Some(page) = page.take() {
+            page.abort();
+        }
+        if leaving.is_over(Instant::now(), house.open.load(Ordering::Relaxed)) {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The way to the server: a connection from the client's own address and port, as the server would have seen it without us.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proxy::log::Ends;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A peer that vanished is noticed after about three minutes of silence.
+const IDLE: Duration = Duration::from_secs(120);
+const BETWEEN: Duration = Duration::from_secs(20);
+const PROBES: u32 = 3;
+
+/// The largest segment of a connection's other side, which is asked for while that is open.
+pub(crate) fn segment(client: &TcpStream) -> io::Result<u32> {
+    SockRef::from(client).tcp_mss()
+}
+
+/// What both legs of a connection have in common.
+pub(crate) fn tune(stream: SockRef<'_>) -> io::Result<()> {
+    stream.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES);
+    stream.set_tcp_keepalive(&keepalive)
+}
+
+/// A socket that is bound as the client is.
+///
+/// No address of this namespace is on an interface. With `IP_FREEBIND` a socket may have any, and what comes back finds it, as
+/// the routing table says of every address that it is here.
+pub(crate) fn bound(ends: Ends, segment: u32) -> io::Result<TcpSocket> {
+    let socket = Socket::new(Domain::for_address(ends.server), Type::STREAM, Some(Protocol::TCP))?;
+    match ends.client {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    // One client port may lead to many servers, and connections of it that ended stay in the table for a minute.
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_mss(segment)?;
+    tune(SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&ends.client.into())?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
