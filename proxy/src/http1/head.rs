@@ -420,8 +420,13 @@ mod tests {
         let headers: [(&[u8], &[u8]); 4] =
             [(b"host", b"shop.example"), (b"x-rule", b"yes"), (b"content-length", b"3"), (b"x-rule", b"")];
         head.show(|shown| {
-            let expected =
-                Head { version: Version::Http1, method: b"POST", host: b"shop.example", path: b"/a%C3%A9", headers: &headers };
+            let expected = Head {
+                version: Version::Http1,
+                method: b"POST",
+                host: b"shop.example",
+                path: b"/a%C3%A9",
+                headers: &headers,
+            };
             assert_eq!(*shown, expected);
             let forwarded = head.text().as_ptr_range();
             assert!(shown.headers.iter().all(|(name, value)| {

@@ -103,7 +103,8 @@ impl Handover {
             })
             .flatten();
         let mut next = |name: &str| fds.next().with_context(|| format!("the keeper handed over no {name}"));
-        let (listener, metrics, lists) = (next("listener")?, next("metrics socket")?, next("directory of lists")?);
+        let (listener, metrics, lists) =
+            (next("listener")?, next("metrics socket")?, next("directory of lists")?);
         Ok(Self { listener, metrics, lists, tables: Tables::new(fds)? })
     }
 

@@ -1,3 +1,177 @@
-//! x
+//! The process that sets everything up and outlives those that read requests.
+//!
+//! ```text
+//! pins? ──> namespace, veth (down), routes ──> listener ──> accept (sk_lookup) ──> crew: a worker ──ready──> veth up
+//! ```
+//!
+//! It holds the listener, so that connections wait in its queue while no worker lives, and the namespace. Everything ends with
+//! it: nothing is left behind that would have to be cleaned up.
+
+mod accept;
+mod backoff;
+mod crew;
+mod namespace;
+mod netlink;
+mod privileges;
+mod routes;
+mod sysctl;
+mod veth;
+mod worker;
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::accept::Accept;
+use self::crew::{Crew, Rules};
+use self::namespace::Namespace;
+use crate::kernel::pins::Set;
 use crate::options::KeeperOptions;
-pub(crate) fn run(_: &KeeperOptions) -> anyhow::Result<()> { Ok(()) }
+
+/// How often it is looked what the agent has pinned.
+const LOOK: Duration = Duration::from_millis(500);
+/// Every so many looks it is said that it is waited.
+const SAY: u32 = 20;
+
+/// Runs until it is told to end.
+pub(crate) fn run(options: &KeeperOptions) -> Result<()> {
+    // One thread: the network namespace and capabilities are a thread's.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(keep(options))
+}
+
+async fn keep(options: &KeeperOptions) -> Result<()> {
+    let mut signals = Signals::new().context("listening to signals")?;
+    make_directory(&options.lists)?;
+    let rules = tokio::select! {
+        rules = first_rules(options) => rules,
+        _ = signals.next() => return Ok(()),
+    };
+    privileges::raise_limits();
+    let metrics = metrics_socket(&options.metrics)?;
+    let Namespace { outside, listener } = Namespace::make()?;
+    let _accept = Accept::attach(options.bpf_object.as_deref(), listener.as_fd())?;
+    privileges::keep(privileges::FOR_THE_VETH)?;
+    let mut crew = Crew::new(options, listener, metrics, rules)?;
+    let mut is_up = false;
+    let mut is_finishing = false;
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ready = crew.attend() => match ready {
+                Some(()) if !is_up => {
+                    outside.set_up()?;
+                    is_up = true;
+                    privileges::keep(rustix::thread::CapabilitySet::empty())?;
+                    tracing::info!(interface = outside.name, "connections are taken");
+                }
+                Some(()) => tracing::info!("another worker has taken over"),
+                None => return Ok(()),
+            },
+            _ = look.tick(), if !is_finishing => follow(options, &mut crew),
+            said = signals.next() => match said {
+                Said::Finish if !is_finishing => {
+                    tracing::info!("ends when no connection is left");
+                    is_finishing = true;
+                    crew.finish();
+                }
+                Said::Finish | Said::Now => return Ok(()),
+            },
+        }
+    }
+}
+
+/// What the agent has pinned, as soon as it has.
+async fn first_rules(options: &KeeperOptions) -> Rules {
+    let mut look = interval(LOOK);
+    for count in 0_u32.. {
+        look.tick().await;
+        let found = Set::in_use(&options.bpffs, &options.lists)
+            .and_then(|set| set.map(|set| Rules::open(set, options)).transpose());
+        match found {
+            Ok(Some(rules)) => return rules,
+            Ok(None) if count.is_multiple_of(SAY) => {
+                tracing::info!(bpffs = %options.bpffs.display(), "waits for polder-agent, which has pinned nothing yet");
+            }
+            Err(error) if count.is_multiple_of(SAY) => {
+                tracing::warn!("waits for polder-agent: {error:#}");
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+    // Four thousand million looks take sixty years.
+    std::future::pending().await
+}
+
+/// Has another worker take over if the agent has pinned another set of maps. One that is of another version, or gone, is no
+/// reason to leave the one in use.
+fn follow(options: &KeeperOptions, crew: &mut Crew<'_>) {
+    let found = match Set::in_use(&options.bpffs, &options.lists) {
+        Ok(Some(set)) if set != *crew.set() => Rules::open(set, options).and_then(|rules| {
+            tracing::info!("the agent has another set of maps");
+            crew.replace(rules)
+        }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = found {
+        tracing::debug!("what the agent has pinned is not used: {error:#}");
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("making the directory {}", path.display()))
+}
+
+/// A new socket at the path; whoever had it before is no longer asked.
+fn metrics_socket(path: &Path) -> Result<OwnedFd> {
+    let failed = || format!("serving metrics at {}", path.display());
+    if let Some(parent) = path.parent() {
+        make_directory(parent)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(failed),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600)).with_context(failed)?;
+    listener.set_nonblocking(true).with_context(failed)?;
+    Ok(listener.into())
+}
+
+/// What a user may say while it runs.
+enum Said {
+    Finish,
+    Now,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> Said {
+        tokio::select! {
+            _ = self.terminate.recv() => Said::Finish,
+            _ = self.interrupt.recv() => Said::Now,
+        }
+    }
+}

@@ -66,7 +66,9 @@ impl Bytes {
     pub(crate) fn new(bytes: Vec<u8>) -> io::Result<Self> {
         match List::new(&bytes) {
             Ok(_) => Ok(Self(bytes.into())),
-            Err(fault) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is no list: {fault:?}"))),
+            Err(fault) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is no list: {fault:?}")))
+            }
         }
     }
 

@@ -72,7 +72,8 @@ async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) ->
         counts,
         open: AtomicUsize::new(0),
     });
-    let metrics = UnixListener::from_std(StdUnixListener::from(handover.metrics)).context("the metrics socket")?;
+    let metrics =
+        UnixListener::from_std(StdUnixListener::from(handover.metrics)).context("the metrics socket")?;
     let mut page = Some(tokio::spawn(page::serve(metrics, Arc::new(registry))));
     let listener = door::listener(handover.listener).context("the listener")?;
     let mut keeper = UnixStream::from_std(channel.into()).context("the socket to the keeper")?;
@@ -91,7 +92,9 @@ async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) ->
             _ = look.tick() => {}
         }
         // Whoever took over tells of itself.
-        if !leaving.accepts() && let Some(page) = page.take() {
+        if !leaving.accepts()
+            && let Some(page) = page.take()
+        {
             page.abort();
         }
         if leaving.is_over(Instant::now(), house.open.load(Ordering::Relaxed)) {

@@ -50,7 +50,9 @@ impl<S: Source> Tribunal<S> {
         let (counter, problem) = match closed {
             Closed::NoFlow => (&self.counts.no_flow, None),
             Closed::NoEnd => (&self.counts.no_end, None),
-            Closed::Unsettled => (&self.counts.unsettled, Some("the rules changed faster than they could be read".to_owned())),
+            Closed::Unsettled => {
+                (&self.counts.unsettled, Some("the rules changed faster than they could be read".to_owned()))
+            }
             Closed::Failed(error) => (&self.counts.failed_reads, Some(error.to_string())),
         };
         counter.inc();

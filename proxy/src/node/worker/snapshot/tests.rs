@@ -110,9 +110,11 @@ fn an_end_without_a_row_closes() {
 #[test]
 fn both_pods_have_to_allow_and_the_one_that_does_not_is_told() {
     let fake = one_pod().with_interface(7, CLIENT);
-    let flow = Flow::begun_by(Side::Low)
-        .judged(Side::Low, End { interface: 7, judged: 0 }, 1)
-        .judged(Side::High, End { interface: 8, judged: 0 }, 2);
+    let flow = Flow::begun_by(Side::Low).judged(Side::Low, End { interface: 7, judged: 0 }, 1).judged(
+        Side::High,
+        End { interface: 8, judged: 0 },
+        2,
+    );
     fake.flow.set(Some((flow, Side::Low)));
     let allowed = Snapshot::take(&fake, |_| list(), ends()).unwrap().judge(&get());
     assert_eq!(allowed.rule, Some(lookup::RuleId { rule_set: OLD, rank: 3 }));
