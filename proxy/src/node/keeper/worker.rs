@@ -40,6 +40,7 @@ pub(super) struct Things<'a> {
     pub(super) tables: &'a Tables,
 }
 
+/// What whoever attends to a worker is told.
 enum Told {
     Order(Order),
     Kill,
@@ -119,17 +120,14 @@ async fn attend(
     let ended = loop {
         let problem = tokio::select! {
             ended = child.wait() => break ended,
-            said = channel.read_u8(), if listens => match said {
-                Ok(READY) => {
+            said = channel.read_u8(), if listens => {
+                // Whatever else it says or does not say: its end is heard of by other means.
+                listens = matches!(said, Ok(READY));
+                if listens {
                     // Nobody wants to know any more when the keeper ends.
                     let _unheard = events.send(Event::Ready(number));
-                    Ok(())
                 }
-                // Its end is heard of by other means.
-                Ok(_) | Err(_) => {
-                    listens = false;
-                    Ok(())
-                }
+                Ok(())
             },
             command = commands.recv() => match command {
                 Some(Told::Order(order)) => channel.write_u8(order.byte()).await,

@@ -93,7 +93,7 @@ fn admit(stream: &TcpStream, client: SocketAddr, house: &House) -> io::Result<Ad
     let ends = Ends { client: plain(client), server: plain(stream.local_addr()?) };
     let warden = Warden::new(Arc::clone(&house.tribunal), ends)
         .map_err(|closed| io::Error::other(format!("nothing may pass it: {closed:?}")))?;
-    upstream::tune(SockRef::from(stream))?;
+    upstream::tune(&SockRef::from(stream))?;
     Ok(Admitted { ends, warden, segment: upstream::segment(stream)? })
 }
 

@@ -42,9 +42,9 @@ impl Fake {
         }
     }
 
-    fn read<T>(&self, value: T) -> io::Result<T> {
+    fn read<T>(&self, value: T) -> T {
         self.reads.set(self.reads.get() + 1);
-        Ok(value)
+        value
     }
 }
 
@@ -54,25 +54,25 @@ impl Source for Fake {
     }
 
     fn interface(&self, number: u32) -> io::Result<Option<Interface>> {
-        self.read(self.interfaces.borrow().get(&number).copied())
+        Ok(self.read(self.interfaces.borrow().get(&number).copied()))
     }
 
     fn local(&self, address: Address) -> io::Result<u32> {
         let interfaces = self.interfaces.borrow();
         let local = interfaces.values().find(|row| address == Address::V4(row.ipv4));
-        self.read(local.map_or(0, |row| row.number))
+        Ok(self.read(local.map_or(0, |row| row.number)))
     }
 
     fn address(&self, address: Address) -> io::Result<Option<Halves<Identity>>> {
-        self.read(self.addresses.borrow().get(&address).copied())
+        Ok(self.read(self.addresses.borrow().get(&address).copied()))
     }
 
     fn prefix(&self, _: Address) -> io::Result<Option<Halves<Identity>>> {
-        self.read(None)
+        Ok(self.read(None))
     }
 
     fn port(&self, _: u32) -> io::Result<Option<Halves<PortAtom>>> {
-        self.read(None)
+        Ok(self.read(None))
     }
 
     fn rule(&self, key: &RuleKey) -> io::Result<Option<RuleRow>> {
@@ -80,10 +80,10 @@ impl Source for Fake {
             self.changes.set(left);
             self.generation.set(self.generation.get() + 1);
         }
-        self.read(self.rules.borrow().get(key).copied())
+        Ok(self.read(self.rules.borrow().get(key).copied()))
     }
 
     fn flow(&self, _: SocketAddr, _: SocketAddr) -> io::Result<Option<(Flow, Side)>> {
-        self.read(self.flow.get())
+        Ok(self.read(self.flow.get()))
     }
 }

@@ -125,7 +125,7 @@ pub(crate) mod tests {
 
     /// A list without questions, which says these words at its one leaf.
     pub(crate) fn always(protocols: u32, slots: [u32; 3]) -> Vec<u8> {
-        let leaf = HEADER as u32;
+        let leaf = u32::try_from(HEADER).unwrap();
         let words = [MAGIC, protocols, 0, leaf, 1, leaf + 4, LEAF, slots[0], slots[1], slots[2], leaf, leaf];
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }

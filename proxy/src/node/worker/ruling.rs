@@ -32,11 +32,13 @@ impl Ruling {
 
     /// What [`Self::pack`] made; `None` for anything else.
     pub(crate) fn unpack(id: RuleId) -> Option<Self> {
-        let [_, _, reason, has_rule, rest @ ..] = id.0.to_be_bytes();
-        let reason = Reason::ALL.into_iter().find(|known| *known as u8 == reason)?;
-        let [a, b, c, d, e, f, g, h, rank @ ..] = rest;
-        let rule_set = RuleSetId::new(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
-        let rule = lookup::RuleId { rule_set, rank: u32::from_be_bytes(rank) };
+        let part = |at: u32, bits: u32| id.0 >> at & ((1 << bits) - 1);
+        let (rank, rule_set) = (part(0, RULE_SET), part(RULE_SET, HAS_RULE - RULE_SET));
+        let has_rule = part(HAS_RULE, REASON - HAS_RULE);
+        let reason = part(REASON, u128::BITS - REASON);
+        let reason = Reason::ALL.into_iter().find(|known| u128::from(*known as u8) == reason)?;
+        let rule_set = RuleSetId::new(u64::try_from(rule_set).ok()?);
+        let rule = lookup::RuleId { rule_set, rank: u32::try_from(rank).ok()? };
         Some(Self { reason, rule: (has_rule != 0).then_some(rule) })
     }
 

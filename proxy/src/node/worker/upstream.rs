@@ -9,9 +9,13 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A peer that vanished is noticed after about three minutes of silence.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 const BETWEEN: Duration = Duration::from_secs(20);
 const PROBES: u32 = 3;
+
+/// What the kernel takes for a largest segment (`TCP_MIN_MSS`, `MAX_TCP_WINDOW`).
+const SMALLEST: u32 = 88;
+const LARGEST: u32 = 32767;
 
 /// The largest segment of a connection's other side, which is asked for while that is open.
 pub(crate) fn segment(client: &TcpStream) -> io::Result<u32> {
@@ -19,7 +23,7 @@ pub(crate) fn segment(client: &TcpStream) -> io::Result<u32> {
 }
 
 /// What both legs of a connection have in common.
-pub(crate) fn tune(stream: SockRef<'_>) -> io::Result<()> {
+pub(crate) fn tune(stream: &SockRef<'_>) -> io::Result<()> {
     stream.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES);
     stream.set_tcp_keepalive(&keepalive)
@@ -29,6 +33,8 @@ pub(crate) fn tune(stream: SockRef<'_>) -> io::Result<()> {
 ///
 /// No address of this namespace is on an interface. With `IP_FREEBIND` a socket may have any, and what comes back finds it, as
 /// the routing table says of every address that it is here.
+///
+/// The server is told of segments as large as the client takes, as if it spoke with the client.
 pub(crate) fn bound(ends: Ends, segment: u32) -> io::Result<TcpSocket> {
     let socket = Socket::new(Domain::for_address(ends.server), Type::STREAM, Some(Protocol::TCP))?;
     match ends.client {
@@ -37,8 +43,8 @@ pub(crate) fn bound(ends: Ends, segment: u32) -> io::Result<TcpSocket> {
     }
     // One client port may lead to many servers, and connections of it that ended stay in the table for a minute.
     socket.set_reuse_address(true)?;
-    socket.set_tcp_mss(segment)?;
-    tune(SockRef::from(&socket))?;
+    socket.set_tcp_mss(segment.clamp(SMALLEST, LARGEST))?;
+    tune(&SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     socket.bind(&ends.client.into())?;
     Ok(TcpSocket::from_std_stream(socket.into()))

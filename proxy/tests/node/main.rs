@@ -1,0 +1,162 @@
+//! The whole process in network namespaces, before maps that the test writes: without the agent and its programs, whose work
+//! plain routing does.
+
+mod maps;
+mod place;
+mod rig;
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use netlab::{root_or_skip, tool_or_skip};
+
+use crate::rig::{Family, Rig, murder, wait};
+
+fn rig(test: &str) -> Option<Rig> {
+    if !root_or_skip(test) || !tool_or_skip("ip", test) {
+        return None;
+    }
+    let rig = Rig::new();
+    let strict = std::env::var_os("POLDER_STRICT").is_some_and(|value| value == "1");
+    assert!(
+        rig.is_some() || !strict,
+        "{test}: needs the proxy's BPF object, and POLDER_STRICT=1 forbids to skip it"
+    );
+    if rig.is_none() {
+        eprintln!("**** SKIPPED, NOTHING PROVED: {test} needs the proxy's BPF object (cargo xtask bpf) ****");
+    }
+    rig
+}
+
+#[test]
+fn what_is_allowed_reaches_the_server_as_the_clients_own_and_what_is_not_does_not() {
+    let Some(mut rig) = rig("requests through the process") else { return };
+    for family in [Family::Four, Family::Six] {
+        let mut client = rig.open(family, 4000);
+        assert_eq!(client.get("/public/a"), (200, "yes".to_owned()));
+        assert_eq!(client.get("/public/b").0, 200);
+        let denied = "denied by policy (rule set 00001a2b3c4d, rank 9)\n";
+        assert_eq!(client.get("/private"), (403, denied.to_owned()));
+        let peers: Vec<_> =
+            std::mem::take(&mut *rig.seen.lock().unwrap()).into_iter().map(|seen| seen.0).collect();
+        assert_eq!(peers, [family.client(4000)]);
+        assert_eq!(rig.open(family, 4001).get("/private").0, 403);
+        assert!(rig.seen.lock().unwrap().is_empty(), "the server hears nothing of what is denied");
+    }
+    let page = rig.proxy.metrics();
+    assert!(page.contains("polder_l7_requests_total{verdict=\"allowed\"} 4\n"), "{page}");
+    assert!(page.contains("polder_l7_requests_total{verdict=\"denied\"} 4\n"), "{page}");
+    wait("all is in the log", || rig.proxy.access_log().lines().count() == 8);
+    let log = rig.proxy.access_log();
+    assert!(!log.contains("secret"), "{log}");
+    let first = log.lines().next().unwrap();
+    for part in
+        [r#""client":"10.77.1.1:4000""#, r#""path":"/public/a""#, r#""outcome":"allowed""#, r#""rank":0"#]
+    {
+        assert!(first.contains(part), "{part} in {first}");
+    }
+}
+
+#[test]
+fn a_connection_that_the_kernel_does_not_know_is_reset() {
+    let Some(rig) = rig("a connection without a flow") else { return };
+    let reset = match rig.open_unknown(Family::Four, 4000, None) {
+        Ok(mut client) => client.try_get("/public/a").map(|_| ()),
+        Err(error) => Err(error),
+    };
+    let kind = reset.unwrap_err().kind();
+    assert!(matches!(kind, std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe), "{kind:?}");
+    let page = rig.proxy.metrics();
+    assert!(page.contains("polder_l7_problems_total{problem=\"no_flow\"} 1\n"), "{page}");
+    assert!(rig.seen.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_low_port_and_small_segments_are_the_servers_to_see() {
+    let Some(mut rig) = rig("ports and segments") else { return };
+    rig.pinned.begin(Family::Four.client(80), Family::Four.server());
+    let mut client = rig.open_unknown(Family::Four, 80, Some(600)).unwrap();
+    assert_eq!(client.get("/public/a").0, 200);
+    let (peer, segment) = rig.seen.lock().unwrap()[0];
+    assert_eq!(peer, Family::Four.client(80));
+    assert!(segment <= 600, "{segment}");
+}
+
+#[test]
+fn rules_that_change_are_obeyed_by_open_connections() {
+    let Some(mut rig) = rig("a change of rules") else { return };
+    let mut client = rig.open(Family::Four, 4000);
+    assert_eq!(client.get("/public/a").0, 200);
+    rig.pinned.turn();
+    assert_eq!(client.get("/public/a").0, 403);
+    rig.pinned.turn();
+    assert_eq!(rig.open(Family::Four, 4001).get("/public/a").0, 200);
+}
+
+#[test]
+fn the_process_that_reads_requests_may_do_nothing() {
+    let Some(rig) = rig("privileges") else { return };
+    let [worker] = rig.proxy.workers()[..] else { panic!("one worker") };
+    let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!((value("Uid:"), value("Gid:")), (vec!["65534".to_owned(); 4], vec!["65534".to_owned(); 4]));
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(value(set), ["0000000000000000"], "{set}");
+    }
+    assert_eq!((value("Groups:").len(), value("NoNewPrivs:")), (0, vec!["1".to_owned()]));
+    let keeper = fs::read_to_string(format!("/proc/{}/status", rig.proxy.id())).unwrap();
+    // KILL, SETGID, SETUID, SETPCAP, BPF.
+    assert!(keeper.contains("CapEff:\t00000080000001e0\n"), "{keeper}");
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_within_a_second() {
+    let Some(mut rig) = rig("the death of a worker") else { return };
+    let before = rig.proxy.workers();
+    for round in 0..3 {
+        let worker = rig.proxy.workers()[0];
+        murder(worker);
+        let start = Instant::now();
+        assert_eq!(rig.open(Family::Four, 4000 + round).get("/public/a").0, 200);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+    assert_ne!(rig.proxy.workers(), before);
+    assert!(rig.proxy.metrics().contains("polder_l7_worker_restarts 3\n"));
+}
+
+#[test]
+fn another_set_of_maps_is_read_by_another_worker_while_connections_of_the_old_one_go_on() {
+    let Some(mut rig) = rig("another set of maps") else { return };
+    let mut open = rig.open(Family::Four, 4000);
+    assert_eq!(open.get("/public/a").0, 200);
+    let before = rig.proxy.workers();
+    rig.pinned.replace();
+    wait("there are two", || rig.proxy.workers().len() == 2);
+    // The new one is ready soon; what comes earlier is for the old one, which does not know of it.
+    sleep(Duration::from_millis(500));
+    assert_eq!(rig.open(Family::Four, 4001).get("/public/a").0, 200);
+    assert_eq!(open.get("/public/a").0, 200);
+    drop(open);
+    wait("the old one ends", || rig.proxy.workers().len() == 1);
+    assert_ne!(rig.proxy.workers(), before);
+}
+
+#[test]
+fn it_ends_when_it_was_told_to_and_no_connection_is_left() {
+    let Some(mut rig) = rig("the end") else { return };
+    let mut open = rig.open(Family::Four, 4000);
+    assert_eq!(open.get("/public/a").0, 200);
+    rig.proxy.terminate();
+    sleep(Duration::from_millis(1500));
+    assert_eq!(rig.proxy.has_ended(), None);
+    assert_eq!(open.get("/public/b").0, 200);
+    assert_eq!(rig.open(Family::Four, 4001).get("/public/a").0, 200, "new ones are taken, too");
+    drop(open);
+    wait("it ends", || rig.proxy.has_ended().is_some());
+    assert_eq!(rig.proxy.has_ended(), Some(true));
+    wait("nothing is left of it", || !rig.has_device());
+}
