@@ -25,7 +25,7 @@ mod upstream;
 mod warden;
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixListener as StdUnixListener;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -76,7 +76,9 @@ async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) ->
         UnixListener::from_std(StdUnixListener::from(handover.metrics)).context("the metrics socket")?;
     let mut page = Some(tokio::spawn(page::serve(metrics, Arc::new(registry))));
     let listener = door::listener(handover.listener).context("the listener")?;
-    let mut keeper = UnixStream::from_std(channel.into()).context("the socket to the keeper")?;
+    let channel = StdUnixStream::from(channel);
+    channel.set_nonblocking(true).context("the socket to the keeper")?;
+    let mut keeper = UnixStream::from_std(channel).context("the socket to the keeper")?;
     keeper.write_u8(READY).await.context("telling the keeper")?;
     let mut leaving = Leaving::default();
     let mut look = interval(LOOK);
