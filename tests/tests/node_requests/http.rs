@@ -55,6 +55,16 @@ impl Connection {
 
     /// Reads an answer whose length is said.
     pub(crate) fn answer(&mut self) -> Result<Answer> {
+        let (status, body) = self.read()?;
+        Ok(Answer { status, body: String::from_utf8(body).context("an answer's body")? })
+    }
+
+    /// Reads the body of such an answer.
+    pub(crate) fn octets(&mut self) -> Result<Vec<u8>> {
+        Ok(self.read()?.1)
+    }
+
+    fn read(&mut self) -> Result<(u16, Vec<u8>)> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut octet = [0];
@@ -71,7 +81,7 @@ impl Connection {
         });
         let mut body = vec![0; length.unwrap_or(0)];
         self.stream.read_exact(&mut body).context("reading the body of an answer")?;
-        Ok(Answer { status, body: String::from_utf8(body).context("an answer's body")? })
+        Ok((status, body))
     }
 
     /// What comes until the other side ends the connection, and whether it was reset.

@@ -8,5 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 mod bed;
+mod bulk;
 mod http;
+mod life;
 mod matrix;

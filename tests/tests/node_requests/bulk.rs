@@ -1,0 +1,117 @@
+//! F35, F36: whatever the interfaces do with packets, what comes out is what went in.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use netlab::{Cni, Family, Host, Pod, RpFilter, root_or_skip, tool_or_skip};
+use tests::node::manifest::WEB;
+
+use crate::bed::{Bed, READ_PUBLIC, policy};
+use crate::http::Connection;
+
+/// How much is sent each way. (A gigabyte takes too long on a busy machine, and shows no more.)
+const OCTETS: usize = 24 << 20;
+
+/// What stands at a place of what is sent: no two packets are alike.
+fn octet(place: usize) -> u8 {
+    #[expect(clippy::cast_possible_truncation, reason = "the low eight bits are wanted")]
+    let octet = (place ^ place >> 8 ^ place >> 16) as u8;
+    octet
+}
+
+/// Takes one upload, and gives the same back.
+fn serve(pod: &Pod, port: u16) -> Result<netlab::Task<()>> {
+    let listener =
+        pod.run(|| TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, port)).context("listening"))?;
+    pod.spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            stream.read_exact(&mut octet)?;
+            head.extend(octet);
+        }
+        let mut body = vec![0; OCTETS];
+        stream.read_exact(&mut body).context("reading the upload")?;
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {OCTETS}\r\n\r\n")?;
+        stream.write_all(&body).context("giving it back")?;
+        // The other side ends it.
+        let _end = stream.read(&mut [0])?;
+        Ok(())
+    })
+}
+
+fn exchange(client: &Pod, to: SocketAddr) -> Result<()> {
+    let mut connection = Connection::open(client, to)?;
+    let body: Vec<u8> = (0..OCTETS).map(octet).collect();
+    connection.send(
+        format!("PUT /public/bulk HTTP/1.1\r\nHost: server\r\nContent-Length: {OCTETS}\r\n\r\n").as_bytes(),
+    )?;
+    connection.send(&body)?;
+    let answer = connection.octets()?;
+    ensure!(answer == body, "what came back is not what was sent");
+    Ok(())
+}
+
+fn bulk(name: &str, cni: Cni) {
+    if !root_or_skip(name) || !tool_or_skip("nft", name) || !tool_or_skip("nginx", name) {
+        return;
+    }
+    let bed = Bed::new(name, cni);
+    let rules = READ_PUBLIC.replace("GET", "PUT").replace("8080", "9090");
+    bed.policies(&policy("server", "server", "ingress", &format!("{{action: Allow, {rules}}}")));
+    assert_ne!(WEB, 9090, "nginx is there");
+    for (mtu, offload) in [(1500, "on"), (1300, "on"), (1500, "off")] {
+        for pod in [&bed.client, &bed.pods[0], &bed.pods[1]] {
+            pod.ip(&format!("link set eth0 mtu {mtu}\n")).unwrap();
+            if tool_or_skip("ethtool", name) {
+                let features = [
+                    "-K", "eth0", "tso", offload, "gso", offload, "gro", offload, "tx", offload, "rx",
+                    offload,
+                ];
+                pod.command("ethtool", &features, "").unwrap();
+            }
+        }
+        for server in [0, 1] {
+            for family in Family::BOTH {
+                let served = serve(&bed.pods[server], 9090).unwrap();
+                let to = SocketAddr::new(bed.pods[server].address(family), 9090);
+                let case = format!("mtu {mtu}, offload {offload}, server {server}, {family:?}");
+                exchange(&bed.client, to).unwrap_or_else(|error| panic!("{case}: {error:#}"));
+                served.join().unwrap_or_else(|error| panic!("{case}: the server: {error:#}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn f35_large_bodies_are_whole_on_a_bridge() {
+    bulk("rq-bulk-bridge", Cni::Bridge { br_netfilter: false });
+}
+
+#[test]
+fn f35_large_bodies_are_whole_where_pods_are_routed() {
+    bulk("rq-bulk-routed", Cni::Routed);
+}
+
+#[test]
+fn f36_nodes_that_check_where_packets_come_from_change_nothing() {
+    let name = "f36_nodes_that_check_where_packets_come_from_change_nothing";
+    if !root_or_skip(name) || !tool_or_skip("nft", name) || !tool_or_skip("nginx", name) {
+        return;
+    }
+    for (name, cni) in [("rq-rpf-b", Cni::Bridge { br_netfilter: false }), ("rq-rpf-r", Cni::Routed)] {
+        let bed = Bed::new(name, cni);
+        bed.policies(&policy("server", "server", "ingress", &format!("{{action: Allow, {READ_PUBLIC}}}")));
+        for agent in &bed.agents {
+            agent.node().set_rp_filter(RpFilter::Strict).unwrap();
+        }
+        for server in [0, 1] {
+            let mut connection = Connection::open(&bed.client, bed.at(server, Family::V4, false)).unwrap();
+            assert_eq!(connection.ask("GET", "/public/rpf").unwrap().status, 200, "{name}");
+        }
+    }
+}
