@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PROTOCOL", value_parser = ask::protocol, conflicts_with = "port")]
     protocol: Option<u8>,
     #[command(flatten)]
-    request: request::Args,
+    request: request::Words,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,

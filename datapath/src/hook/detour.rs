@@ -5,9 +5,9 @@
 //! an end comes back to the same hook with a mark; there it is looked at as that end's, and only goes on if it is of such a flow.
 
 use super::fast::Speaks;
-use super::judgement::{Asked, fault, permitted, settle, unread};
-use super::{Act, Arrival, Kernel, Outcome, Work};
-use crate::abi::Direction;
+use super::judgement::{Asked, fault, in_full, permitted, settle, unread};
+use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
+use crate::abi::{Direction, Endpoint};
 use crate::detour::Detour;
 use crate::family::{Family, Ipv4, Ipv6};
 use crate::fault::Fault;
@@ -33,12 +33,6 @@ pub struct Return {
     pub macs: [u32; 3],
     /// The mark with which it goes on.
     pub mark: u32,
-}
-
-/// Whether a packet is the proxy's, in the name of an end at the interface with this number of ours.
-#[inline(always)]
-pub(super) fn is_proxys(arrival: &Arrival, index: u16, shift: u8) -> bool {
-    Mark::of(arrival.mark, shift) == Mark::Proxied(index)
 }
 
 /// Whether connections of an endpoint may go by the proxy at its interface, though no policy may speak about it any more (or
@@ -78,12 +72,9 @@ pub(super) fn redirected<A: Family, K: Kernel<A>>(
 }
 
 /// What happens to an answer from outside to a connection that goes by the proxy where it leaves the node; open if it is none.
+/// Without its proxy it is dropped.
 #[inline(never)]
-pub(super) fn answered<A: Readable, K: Kernel<A>, F: Frame>(
-    kernel: &K,
-    frame: &F,
-    arrival: &Arrival,
-) -> Outcome {
+pub(super) fn answered<A: Readable, K: Kernel<A>, F: Frame>(kernel: &K, frame: &F) -> Outcome {
     let Some(headers) = A::common(frame) else { return Outcome::OPEN };
     if headers.protocol != protocol::TCP {
         return Outcome::OPEN;
@@ -91,11 +82,9 @@ pub(super) fn answered<A: Readable, K: Kernel<A>, F: Frame>(
     let (key, sender) = FlowKey::of(&headers);
     match kernel.flow(&key) {
         Some(flow) if flow.is_detoured_outside() && flow.began() != sender => {
-            let outcome = way(kernel, &key, flow.index(flow.began()));
-            if outcome == Outcome::OPEN {
-                unread(kernel, arrival, Direction::Ingress, Fault::RequestUnread.into())
-            } else {
-                outcome
+            match way(kernel, &key, flow.index(flow.began())) {
+                Outcome::OPEN => Outcome::drop(),
+                there => there,
             }
         }
         _ => Outcome::OPEN,
@@ -167,41 +156,64 @@ pub(super) fn ask_of<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>, ow
     };
 }
 
-/// What happens to a packet of the proxy at the interface of an end: it goes on if its flow goes by the proxy there, and policy
-/// does not deny it by now. What is asked is the proxy's to judge.
+/// What happens to a packet of the proxy at a pod's interface.
 ///
-/// Not a part of how other packets are looked at in full, for the sake of the stack.
+/// Not a part of how other packets are looked at, for the sake of the stack.
 #[inline(never)]
-pub(super) fn returned<A, K, F>(
+pub(super) fn returned<K4, K6, F, B>(
+    four: &K4,
+    six: &K6,
+    frame: &F,
+    arrival: &Arrival,
+    mut bench: B,
+) -> Outcome
+where
+    K4: Kernel<Ipv4>,
+    K6: Kernel<Ipv6>,
+    F: Frame,
+    B: Bench,
+{
+    match arrival.ether_type {
+        ether_type::IPV4 => {
+            in_full(four, arrival, Direction::Egress, bench.four(), |work| onward(four, frame, work, arrival))
+        }
+        ether_type::IPV6 => {
+            in_full(six, arrival, Direction::Egress, bench.six(), |work| onward(six, frame, work, arrival))
+        }
+        _ => unread(four, arrival, Direction::Egress, Fault::NotIp.into()),
+    }
+}
+
+/// It goes on if its flow goes by the proxy there, and policy does not deny it by now. What is asked is the proxy's to judge.
+#[inline(never)]
+fn onward<A: Readable, K: Kernel<A>, F: Frame>(
     kernel: &K,
     frame: &F,
     work: &mut Work<A>,
     arrival: &Arrival,
-    speaks: Speaks,
-) -> Outcome
-where
-    A: Readable,
-    K: Kernel<A>,
-    F: Frame,
-{
-    let for_sender = speaks == Speaks::ForSender;
-    let direction = if for_sender { Direction::Egress } else { Direction::Ingress };
+) -> Outcome {
+    // Which of the pod's two hooks this is follows from whose packet it is.
     if let Err(why) = A::read(frame, &mut work.headers) {
-        return fault(work, arrival, direction, why);
+        return fault(work, arrival, Direction::Egress, why);
     }
     let Some(own) = kernel.interface(arrival.interface) else {
-        return fault(work, arrival, direction, Fault::Held);
+        return fault(work, arrival, Direction::Egress, Fault::Held);
     };
     (work.key, work.sender) = FlowKey::of(&work.headers);
-    let side = if for_sender { work.sender } else { work.sender.other() };
-    let Some(flow) = kernel.flow(&work.key) else {
-        return fault(work, arrival, direction, Fault::RequestUnread);
+    let generation = kernel.generation();
+    let known = kernel.flow(&work.key).filter(|flow| flow.is_read() && !flow.is_over(kernel.now()));
+    let Some(flow) = known.filter(|_| own.endpoint.at(generation) != Endpoint::HOLD) else {
+        return fault(work, arrival, Direction::Egress, Fault::RequestUnread);
     };
     work.flow = flow;
-    if !flow.is_detoured(side) || flow.is_over(kernel.now()) {
-        return fault(work, arrival, direction, Fault::RequestUnread);
+    let (side, speaks) = if flow.is_detoured(work.sender) && flow.index(work.sender) == own.index {
+        (work.sender, Speaks::ForSender)
+    } else {
+        (work.sender.other(), Speaks::ForReceiver)
+    };
+    if !flow.is_detoured(side) || flow.index(side) != own.index {
+        return fault(work, arrival, Direction::Egress, Fault::RequestUnread);
     }
-    let generation = kernel.generation();
     if !flow.is_judged(side, own.number, generation) {
         ask_of(kernel, work, own, side);
         match permitted(kernel, work) {
@@ -210,10 +222,10 @@ where
         }
     }
     if !settle(kernel, work, own, generation, speaks) {
-        return fault(work, arrival, direction, Fault::FlowShare);
+        return fault(work, arrival, Direction::Egress, Fault::FlowShare);
     }
-    let onward = if for_sender { Mark::From(own.index) } else { Mark::Proxied(own.index) };
-    arrival.marked(onward, kernel.settings())
+    let mark = if speaks == Speaks::ForSender { Mark::From(own.index) } else { Mark::Proxied(own.index) };
+    arrival.marked(mark, kernel.settings())
 }
 
 /// Where a frame that comes from a proxy goes on; `None`: it is of no connection that went there.

@@ -1,6 +1,6 @@
 //! Packets that leave a pod: TC ingress of the host side of its veth.
 
-use super::detour::{ask_of, cut, depart, is_proxys, is_remembered, redirected, returned};
+use super::detour::{ask_of, cut, depart, is_remembered, redirected, returned};
 use super::fast::{Speaks, established};
 use super::judgement::{
     Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, in_full, is_related, known,
@@ -32,11 +32,15 @@ where
     let Some(own) = four.interface(arrival.interface) else {
         return unread(four, arrival, EGRESS, Reason::UnknownEndpoint.into());
     };
-    if Mark::of(arrival.mark, four.settings().mark_shift) == Mark::Judged(own.index) {
-        // A rejection that we sent in the pod's name. A pod's own packets have no mark when they arrive here.
+    // A pod's own packets have no mark when they arrive here.
+    let mark = Mark::of(arrival.mark, four.settings().mark_shift);
+    if mark == Mark::Judged(own.index) {
+        // A rejection that we sent in the pod's name.
         return Outcome::pass(arrival.mark);
     }
-    let by_proxy = is_proxys(arrival, own.index, four.settings().mark_shift);
+    if mark == Mark::Proxied(own.index) {
+        return returned(four, six, frame, arrival, bench);
+    }
     let generation = four.generation();
     let endpoint = own.endpoint.at(generation);
     let what_is_wrong = if endpoint == Endpoint::HOLD {
@@ -51,11 +55,7 @@ where
                     return outcome;
                 }
                 return in_full(four, arrival, EGRESS, bench.four(), |work| {
-                    if by_proxy {
-                        returned(four, frame, work, arrival, Speaks::ForSender)
-                    } else {
-                        otherwise(four, frame, arrival, work)
-                    }
+                    otherwise(four, frame, arrival, work)
                 });
             }
             ether_type::IPV6 => {
@@ -64,11 +64,7 @@ where
                     return outcome;
                 }
                 return in_full(six, arrival, EGRESS, bench.six(), |work| {
-                    if by_proxy {
-                        returned(six, frame, work, arrival, Speaks::ForSender)
-                    } else {
-                        otherwise(six, frame, arrival, work)
-                    }
+                    otherwise(six, frame, arrival, work)
                 });
             }
             ether_type::ARP => return arp(four, frame, arrival, own),

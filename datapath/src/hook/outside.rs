@@ -37,12 +37,16 @@ where
     }
     if settings.proxies[0] != 0 && !matches!(Mark::of(arrival.mark, settings.mark_shift), Mark::Proxied(_)) {
         let answer = match arrival.ether_type {
-            ether_type::IPV4 => answered(four, frame, arrival),
-            ether_type::IPV6 => answered(six, frame, arrival),
+            ether_type::IPV4 => answered(four, frame),
+            ether_type::IPV6 => answered(six, frame),
             _ => Outcome::OPEN,
         };
         if answer != Outcome::OPEN {
-            return answer;
+            return if answer.act() == Act::Redirect {
+                answer
+            } else {
+                unread(four, arrival, Direction::Ingress, Fault::RequestUnread.into())
+            };
         }
     }
     arrival.marked(Mark::Outside, settings)

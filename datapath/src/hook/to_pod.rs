@@ -36,7 +36,9 @@ where
     if mark == Mark::Judged(own.index) {
         return Outcome::pass(arrival.mark);
     }
-    let by_proxy = mark == Mark::Proxied(own.index);
+    if mark == Mark::Proxied(own.index) {
+        return returned(four, six, frame, arrival, bench);
+    }
     let generation = four.generation();
     let endpoint = own.endpoint.at(generation);
     if endpoint == Endpoint::HOLD {
@@ -54,11 +56,7 @@ where
                     return Outcome::pass(arrival.mark);
                 }
                 return in_full(four, arrival, INGRESS, bench.four(), |work| {
-                    if by_proxy {
-                        returned(four, frame, work, arrival, Speaks::ForReceiver)
-                    } else {
-                        otherwise(four, frame, arrival, work)
-                    }
+                    otherwise(four, frame, arrival, work)
                 });
             }
             ether_type::IPV6 => {
@@ -66,11 +64,7 @@ where
                     return Outcome::pass(arrival.mark);
                 }
                 return in_full(six, arrival, INGRESS, bench.six(), |work| {
-                    if by_proxy {
-                        returned(six, frame, work, arrival, Speaks::ForReceiver)
-                    } else {
-                        otherwise(six, frame, arrival, work)
-                    }
+                    otherwise(six, frame, arrival, work)
                 });
             }
             // Who may claim what is looked at where it is sent.

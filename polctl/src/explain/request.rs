@@ -5,7 +5,7 @@ use policy_compiler::explain::{HttpRequest, Request};
 
 /// The request, in the words of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Words {
     /// An HTTP request over the connection: 'GET /path'
     #[arg(long, value_name = "REQUEST", requires = "port", conflicts_with_all = ["grpc", "tls"])]
     pub(crate) http: Option<String>,
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     pub(crate) tls: Option<String>,
 }
 
-impl Args {
+impl Words {
     /// The request, if one was named.
     pub(crate) fn request(&self) -> Result<Option<Request>, String> {
         let mut request = match (&self.http, &self.grpc, &self.tls) {
@@ -111,8 +111,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
 
-    fn args(http: &str) -> Args {
-        Args { http: Some(http.to_owned()), ..Args::default() }
+    fn args(http: &str) -> Words {
+        Words { http: Some(http.to_owned()), ..Words::default() }
     }
 
     #[test]
@@ -127,13 +127,13 @@ mod tests {
             http2: false,
         };
         assert_eq!(asked.request(), Ok(Some(Request::Http(expected))));
-        let grpc = Args { grpc: Some("a.B/C".to_owned()), ..Args::default() };
+        let grpc = Words { grpc: Some("a.B/C".to_owned()), ..Words::default() };
         let found = grpc.request().unwrap().unwrap();
         let found = found.http().unwrap();
         assert_eq!((&*found.method, &*found.path, found.http2), ("POST", "/a.B/C", true));
-        let tls = Args { tls: Some("A.b".to_owned()), ..Args::default() };
+        let tls = Words { tls: Some("A.b".to_owned()), ..Words::default() };
         assert_eq!(tls.request(), Ok(Some(Request::Tls("a.b".to_owned()))));
-        assert_eq!(Args::default().request(), Ok(None));
+        assert_eq!(Words::default().request(), Ok(None));
     }
 
     #[test]
@@ -141,9 +141,9 @@ mod tests {
         for wrong in ["GET", "GET x", "G(T /", "GET /a//b", "GET /a/../b", "GET /%2f", "GET http://a b/"] {
             assert!(args(wrong).request().is_err(), "{wrong}");
         }
-        assert!(Args { host: Some("a".to_owned()), ..Args::default() }.request().is_err());
-        assert!(Args { header: vec!["x".to_owned()], ..args("GET /") }.request().is_err());
-        assert!(Args { header: vec!["host: x".to_owned()], ..args("GET /") }.request().is_err());
-        assert!(Args { grpc: Some("a".to_owned()), ..Args::default() }.request().is_err());
+        assert!(Words { host: Some("a".to_owned()), ..Words::default() }.request().is_err());
+        assert!(Words { header: vec!["x".to_owned()], ..args("GET /") }.request().is_err());
+        assert!(Words { header: vec!["host: x".to_owned()], ..args("GET /") }.request().is_err());
+        assert!(Words { grpc: Some("a".to_owned()), ..Words::default() }.request().is_err());
     }
 }

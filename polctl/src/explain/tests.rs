@@ -49,7 +49,7 @@ spec:
 ";
 
 fn ask(policies: &str, from: &str, to: &str, asked: &Asked) -> anyhow::Result<Answers> {
-    ask_over(policies, from, to, asked, &request::Args::default())
+    ask_over(policies, from, to, asked, &request::Words::default())
 }
 
 fn ask_over(
@@ -57,7 +57,7 @@ fn ask_over(
     from: &str,
     to: &str,
     asked: &Asked,
-    request: &request::Args,
+    request: &request::Words,
 ) -> anyhow::Result<Answers> {
     let text = format!("{CLUSTER}{policies}");
     let world = manifests::load::load(&["-".into()], &mut text.as_bytes()).world();
@@ -271,9 +271,9 @@ spec:
   ingress:
   - {action: Deny, http: [{path: {prefix: /a/secret}}]}
 ";
-    let http = |text: &str| request::Args { http: Some(text.to_owned()), ..request::Args::default() };
-    let tls = request::Args { tls: Some("a.b".to_owned()), ..request::Args::default() };
-    let none = request::Args::default();
+    let http = |text: &str| request::Words { http: Some(text.to_owned()), ..request::Words::default() };
+    let tls = request::Words { tls: Some("a.b".to_owned()), ..request::Words::default() };
+    let none = request::Words::default();
     for (request, verdict, lines) in [
         (
             none,

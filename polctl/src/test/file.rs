@@ -166,7 +166,7 @@ impl Reader {
             allow: false,
             by: None,
         };
-        let mut request = request::Args::default();
+        let mut request = request::Words::default();
         for entry in self.entries(node, path, &known) {
             let path = format!("{path}.{}", entry.key);
             self.field(entry, &path, &mut test, &mut request);
@@ -195,7 +195,7 @@ impl Reader {
         (self.problems.len() == before).then_some(test)
     }
 
-    fn field(&mut self, entry: &Entry, path: &str, test: &mut Test, request: &mut request::Args) {
+    fn field(&mut self, entry: &Entry, path: &str, test: &mut Test, request: &mut request::Words) {
         let texts = self.texts(&entry.value, path);
         let single = match &texts[..] {
             [(text, line)] => Some((text.clone(), *line)),

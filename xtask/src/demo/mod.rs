@@ -2,6 +2,7 @@
 
 mod files;
 mod node;
+mod requests;
 
 use std::path::Path;
 

@@ -18,6 +18,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use super::requests;
 use crate::{bpf, process};
 
 /// Where the client's request and the database's answer go.
@@ -68,7 +69,9 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
     tools.polctl(&agent, &["flows", "--verdict", "denied", "--pod", "shop/client"], &[0])?;
     say("5. What the rules say of it, and the kernel's own maps")?;
     tools.polctl(&agent, &["explain", "client", "api", "-n", "shop", "--port", "http"], &[1])?;
-    say("6. All of it")?;
+    say("6. Of one port, only some requests: examples/node-requests, read by the proxy")?;
+    let proxy = requests_judged(root, &tools, &mut agent, &node, &pods)?;
+    say("7. All of it")?;
     tools.polctl(&agent, &["status"], &[0])?;
     tools.polctl(&agent, &["verify"], &[0])?;
     println!("\ndemo: everything was as it should be ({:.1} s)", begun.elapsed().as_secs_f64());
@@ -78,7 +81,7 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
             thread::sleep(Duration::from_millis(100));
         }
     }
-    drop((servers, agent));
+    drop((servers, proxy, agent));
     Ok(())
 }
 
@@ -153,6 +156,37 @@ fn cut_while_open(pods: &[Pod], agent: &mut Agent) -> Result<(u64, String)> {
     Ok((report.exchanges, end.to_string()))
 }
 
+/// An allowed request and one that is not, and which rules said so. The proxy goes on.
+fn requests_judged(
+    root: &Path,
+    tools: &Tools,
+    agent: &mut Agent,
+    node: &Node,
+    pods: &[Pod],
+) -> Result<requests::Proxy> {
+    let [client, api, ..] = pods else { bail!("there are four pods") };
+    let proxy = requests::Proxy::start(&tools.proxy, &tools.object, node, &agent.folder)?;
+    agent.wait(|status| !status.proxies.is_empty())?;
+    let generation = agent.status()?.generation;
+    fs::copy(root.join("examples/node-requests/orders.yaml"), agent.manifests.join("orders.yaml"))?;
+    agent.wait(|status| status.generation > generation)?;
+    let served = requests::serve(api)?;
+    let (status, body) = requests::ask(client, api, "GET", "/orders/7")?;
+    ensure!(status.ends_with("200 OK") && body.contains(&client.ipv4().to_string()), "{status}: {body}");
+    let (status, _) = requests::ask(client, api, "DELETE", "/orders/7")?;
+    ensure!(status.starts_with("HTTP/1.1 403"), "{status}");
+    let asked = served.join()?;
+    ensure!(asked == ["GET /orders/7 HTTP/1.1"], "the server was asked {asked:?}");
+    println!("   The server was asked {:?}, by the client's own address.", asked.join(", "));
+    let port = requests::PORT.to_string();
+    let explain = ["explain", "client", "api", "-n", "shop", "--port", &port, "--http"];
+    for (request, code) in [("GET /orders/7", 0), ("DELETE /orders/7", 1)] {
+        println!();
+        tools.polctl(agent, &[&explain[..], &[request]].concat(), &[code])?;
+    }
+    Ok(proxy)
+}
+
 fn hints(tools: &Tools, agent: &Agent, node: &Node, pods: &[Pod]) {
     let polctl = tools.polctl.display();
     let socket = agent.socket.display();
@@ -170,6 +204,7 @@ fn hints(tools: &Tools, agent: &Agent, node: &Node, pods: &[Pod]) {
 struct Tools {
     agent: PathBuf,
     polctl: PathBuf,
+    proxy: PathBuf,
     object: PathBuf,
 }
 
@@ -183,9 +218,16 @@ impl Tools {
             "agent",
             "--package",
             "polctl",
+            "--package",
+            "proxy",
         ]))?;
         let folder = root.join("target/debug");
-        Ok(Self { agent: folder.join("polder-agent"), polctl: folder.join("polctl"), object })
+        Ok(Self {
+            agent: folder.join("polder-agent"),
+            polctl: folder.join("polctl"),
+            proxy: folder.join("polder-proxy"),
+            object,
+        })
     }
 
     fn polctl(&self, agent: &Agent, arguments: &[&str], codes: &[i32]) -> Result<()> {
@@ -209,7 +251,8 @@ struct Folder(PathBuf);
 struct Agent {
     child: Child,
     // After the agent, which uses it.
-    _folder: Folder,
+    _kept: Folder,
+    folder: PathBuf,
     manifests: PathBuf,
     socket: PathBuf,
 }
@@ -249,7 +292,7 @@ impl Agent {
         // SAFETY: between fork and exec only a system call is made.
         unsafe { command.pre_exec(move || Ok(setns(&namespace, CloneFlags::CLONE_NEWNET)?)) };
         let child = command.spawn().with_context(|| format!("cannot start {}", tools.agent.display()))?;
-        let mut agent = Self { child, _folder: kept, manifests, socket };
+        let mut agent = Self { child, _kept: kept, folder, manifests, socket };
         agent.wait(|status| status.ready && status.endpoints.len() == PODS.len())?;
         Ok(agent)
     }
