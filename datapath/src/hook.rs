@@ -157,6 +157,8 @@ pub struct Work<A> {
     reports: [Report; 2],
     /// How many.
     news: u32,
+    /// 1 if what is asked over the connection decides.
+    asks: u32,
     /// What its sender is told.
     pub answer: [u8; crate::reject::LONGEST],
 }
@@ -180,6 +182,7 @@ impl<A: Family> Work<A> {
             },
             reports: [Report::new(0, Direction::Ingress, Cause::default(), None); 2],
             news: 0,
+            asks: 0,
             answer: [0; crate::reject::LONGEST],
         }
     }

@@ -216,9 +216,9 @@ fn onward<A: Readable, K: Kernel<A>, F: Frame>(
     }
     if !flow.is_judged(side, own.number, generation) {
         ask_of(kernel, work, own, side);
-        match permitted(kernel, work) {
-            Act::Pass | Act::Redirect => {}
-            act => return Outcome::stop(act),
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome::stop(act);
         }
     }
     if !settle(kernel, work, own, generation, speaks) {

@@ -57,7 +57,7 @@ fn doomed<A: Readable, K: Kernel<A>, F: Frame>(
             tell(kernel, work, arrival);
             Act::Drop
         }
-        // A rejection is sent from where there is a packet to answer, and told there; so it is with what goes to the proxy.
+        // A rejection is sent from where there is a packet to answer, and told there.
         Act::Pass | Act::Reject | Act::Redirect => Act::Pass,
     }
 }

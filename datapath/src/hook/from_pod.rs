@@ -257,23 +257,23 @@ where
             None => false,
         },
     };
-    let stands = known && work.flow.is_read() && work.flow.is_judged(work.sender, own.number, generation);
-    if asks && !stands {
-        match permitted(kernel, work) {
-            Act::Pass => {}
-            Act::Redirect if known && work.flow.is_read() => {}
-            // A connection that was there before the rule, too, is cut: nobody has read it.
-            Act::Redirect if known => return cut(work, arrival, EGRESS),
-            Act::Redirect => {
-                begin(work, own);
-                work.flow = work.flow.detoured(work.sender);
-                return depart(kernel, frame, work, arrival, own);
-            }
-            act => return Outcome::stop(act),
+    if asks {
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome::stop(act);
+        }
+        if work.asks != 0 && work.asked.fresh {
+            begin(work, own);
+            work.flow = work.flow.detoured(work.sender);
+            return depart(kernel, frame, work, arrival, own);
+        }
+        // A connection that was there before the rule is cut: nobody has read it.
+        if work.asks != 0 && !work.flow.is_read() {
+            return cut(work, arrival, EGRESS);
         }
     }
-    if known || begins(&work.headers, kernel.now(), kernel.settings().second, own) {
-        if !known {
+    if !work.asked.fresh || begins(&work.headers, kernel.now(), kernel.settings().second, own) {
+        if work.asked.fresh {
             begin(work, own);
         }
         work.flow = work.flow.deferred(deferred);
@@ -281,7 +281,7 @@ where
             return fault(work, arrival, EGRESS, Fault::FlowShare);
         }
     }
-    if known && work.flow.is_detoured(work.sender) {
+    if !work.asked.fresh && work.flow.is_detoured(work.sender) {
         return redirected(kernel, work, arrival, (EGRESS, own.index));
     }
     remember(kernel, &work.headers, arrival, EGRESS, (generation, deferred));
@@ -301,11 +301,12 @@ fn reply<A: Readable, K: Kernel<A>>(
     let sender = work.sender;
     if !work.flow.is_judged(sender, own.number, generation) {
         ask_of(kernel, work, own, sender);
-        match permitted(kernel, work) {
-            Act::Pass => {}
-            Act::Redirect if work.flow.is_read() => {}
-            Act::Redirect => return cut(work, arrival, EGRESS),
-            act => return Outcome::stop(act),
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome::stop(act);
+        }
+        if work.asks != 0 && !work.flow.is_read() {
+            return cut(work, arrival, EGRESS);
         }
     }
     if !settled(kernel, work, own, generation, Speaks::ForSender, EGRESS) {

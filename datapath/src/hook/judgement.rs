@@ -29,20 +29,16 @@ pub(super) struct Asked<A> {
     pub(super) fresh: bool,
 }
 
-/// Asks policy what `work.asked` says; leaves a report of what it denies, and of what it allows if that is news.
+/// Asks policy what `work.asked` says; leaves a report of what it denies, and of what it allows if that is news. Where what is
+/// asked over the connection decides, the packet passes here, and `work.asks` says so.
 #[inline(never)]
 pub(super) fn permitted<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>) -> Act {
     let asked = &work.asked;
     let port = Transport::from_ip_protocol(work.headers.protocol).map(|transport| (transport, asked.port));
     let query = Query { direction: asked.direction, peer: asked.peer.address(), port, origin: asked.origin };
     let decision = judge(kernel, &asked.number, &query);
-    let act = match decision.verdict {
-        Verdict::Allow => Act::Pass,
-        Verdict::Deny => Act::Drop,
-        Verdict::Reject => Act::Reject,
-        Verdict::Redirect => Act::Redirect,
-    };
-    if asked.fresh || matches!(act, Act::Drop | Act::Reject) {
+    let passes = matches!(decision.verdict, Verdict::Allow | Verdict::Redirect);
+    if asked.fresh || !passes {
         let report = Report::new(asked.number, asked.direction, decision.reason.into(), decision.rule);
         // Two at most: a third one would be a defect of a hook, and take the place of the second.
         if work.news == 0 {
@@ -53,7 +49,15 @@ pub(super) fn permitted<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>)
             work.news = 2;
         }
     }
-    act
+    match decision.verdict {
+        Verdict::Allow => Act::Pass,
+        Verdict::Deny => Act::Drop,
+        Verdict::Reject => Act::Reject,
+        Verdict::Redirect => {
+            work.asks = 1;
+            Act::Pass
+        }
+    }
 }
 
 /// Looks at a packet in full, and tells what was found.
@@ -66,7 +70,7 @@ pub(super) fn in_full<A: Family, K: Kernel<A>>(
     look: impl FnOnce(&mut Work<A>) -> Outcome,
 ) -> Outcome {
     let Some(work) = work else { return unread(kernel, arrival, direction, Reason::UnknownEndpoint.into()) };
-    work.news = 0;
+    (work.news, work.asks) = (0, 0);
     let outcome = look(work);
     if work.news != 0 {
         tell(kernel, work, arrival);

@@ -1,13 +1,13 @@
 //! ARP and neighbour discovery from a pod: it may speak of its own addresses only.
 
+use super::judgement::unread;
 use super::{Arrival, Kernel, Outcome};
 use crate::abi::Direction;
-use crate::event::{Report, Subject};
 use crate::family::{Family, Ipv4, Ipv6};
 use crate::fault::Fault;
 use crate::interface::Interface;
 use crate::mark::Mark;
-use crate::packet::{ETHERNET, Frame, Headers, Icmp, ether_type};
+use crate::packet::{ETHERNET, Frame, Headers, Icmp};
 
 /// Whether the frame's source MAC address is the endpoint's own.
 #[inline(always)]
@@ -21,7 +21,9 @@ pub(super) fn is_own_mac<F: Frame>(frame: &F, own: &Interface) -> bool {
 }
 
 /// An ARP message from a pod (RFC 826): Ethernet and IPv4, its own MAC address, its own address or none yet (RFC 5227).
-#[inline(always)]
+///
+/// Not inlined for the sake of the stack.
+#[inline(never)]
 pub(super) fn arp<K: Kernel<Ipv4>, F: Frame>(
     kernel: &K,
     frame: &F,
@@ -37,12 +39,7 @@ pub(super) fn arp<K: Kernel<Ipv4>, F: Frame>(
     if is_own && is_own_mac(frame, own) {
         return arrival.marked(Mark::From(own.index), kernel.settings());
     }
-    let report = Report::new(arrival.interface, Direction::Egress, Fault::NeighbourSpoofed.into(), None);
-    kernel.report(
-        &report,
-        &Subject { ether_type: ether_type::ARP, length: arrival.length, ..Subject::default() },
-    );
-    Outcome::drop()
+    unread(kernel, arrival, Direction::Egress, Fault::NeighbourSpoofed.into())
 }
 
 /// What is wrong with a message of neighbour or listener discovery from a pod, if something is.

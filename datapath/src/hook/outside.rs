@@ -115,16 +115,17 @@ fn deferred<A: Readable, K: Kernel<A>, F: Frame>(
         let (peer, port) = (work.headers.destination, work.headers.destination_port);
         let (direction, origin) = (EGRESS, Origin::Elsewhere);
         work.asked = Asked { number, direction, peer, port, origin, fresh: !known };
-        match permitted(kernel, work) {
-            Act::Pass => {}
-            Act::Redirect if known && work.flow.is_read() => {}
-            Act::Redirect if known => return cut(work, arrival, EGRESS),
-            Act::Redirect => {
-                begin(work, pod);
-                work.flow = work.flow.detoured_outside();
-                return depart(kernel, frame, work, arrival, pod);
-            }
-            act => return Outcome::stop(act),
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome::stop(act);
+        }
+        if work.asks != 0 && !known {
+            begin(work, pod);
+            work.flow = work.flow.detoured_outside();
+            return depart(kernel, frame, work, arrival, pod);
+        }
+        if work.asks != 0 && !work.flow.is_read() {
+            return cut(work, arrival, EGRESS);
         }
     }
     if !known {

@@ -221,17 +221,15 @@ where
         return fault(work, arrival, INGRESS, Fault::Spoofed);
     };
     let hairpin = sender.pod.is_some_and(|pod| pod.index == own.index);
-    let mut asks = false;
     if let Some(pod) = sender.pod
         && sender.deferred
     {
         let (peer, port) = (work.headers.destination, work.headers.destination_port);
         let origin = if hairpin { Origin::OwnAddress } else { Origin::Elsewhere };
         work.asked = Asked { number: pod.number, direction: Direction::Egress, peer, port, origin, fresh };
-        match permitted(kernel, work) {
-            Act::Pass => {}
-            Act::Redirect => asks = true,
-            act => return Outcome::stop(act),
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome::stop(act);
         }
     }
     let origin = if hairpin {
@@ -244,21 +242,26 @@ where
     let peer = real_address(sender.pod, work.headers.source);
     let port = work.headers.destination_port;
     work.asked = Asked { number: own.number, direction: INGRESS, peer, port, origin, fresh };
-    match permitted(kernel, work) {
-        Act::Pass => {}
-        Act::Redirect => asks = true,
-        act => return Outcome::stop(act),
+    let act = permitted(kernel, work);
+    if act != Act::Pass {
+        return Outcome::stop(act);
     }
     let judged_here = sender.pod.is_some() && !sender.deferred && known != Known::No;
-    // The proxy that reads it at its sender's interface judges for this end as well.
-    let is_read = if fresh { asks && judged_here && was_detoured(kernel, work) } else { work.flow.is_read() };
-    if asks && !is_read && !fresh {
-        return cut(work, arrival, INGRESS);
+    if work.asks != 0 {
+        // The proxy that reads it at its sender's interface judges for this end as well.
+        let is_read =
+            if work.asked.fresh { judged_here && was_detoured(kernel, work) } else { work.flow.is_read() };
+        if is_read {
+            work.asks = 0;
+        } else if !work.asked.fresh {
+            return cut(work, arrival, INGRESS);
+        }
     }
-    let detours = asks && !is_read;
-    let begins = !fresh || detours || begins(&work.headers, kernel.now(), kernel.settings().second, own);
-    if begins && (detours || !is_free(kernel, own, generation)) {
-        if fresh {
+    let begins = !work.asked.fresh
+        || work.asks != 0
+        || begins(&work.headers, kernel.now(), kernel.settings().second, own);
+    if begins && (work.asks != 0 || !is_free(kernel, own, generation)) {
+        if work.asked.fresh {
             renew(kernel, work, own, judged_here);
         }
         if let Some(pod) = sender.pod {
@@ -267,7 +270,7 @@ where
             work.flow = work.flow.judged(work.sender, end, pod.index);
         }
         work.flow = work.flow.of_node(sender.is_node);
-        if detours {
+        if work.asks != 0 {
             work.flow = work.flow.detoured(work.sender.other());
             return depart(kernel, frame, work, arrival, own);
         }
@@ -275,7 +278,7 @@ where
             return fault(work, arrival, INGRESS, Fault::FlowShare);
         }
     }
-    if !fresh && work.flow.is_detoured(work.sender.other()) {
+    if !work.asked.fresh && work.flow.is_detoured(work.sender.other()) {
         return redirected(kernel, work, arrival, (INGRESS, own.index));
     }
     remember(kernel, &work.headers, arrival, INGRESS, (generation, false));
@@ -329,11 +332,12 @@ fn answer<A: Readable, K: Kernel<A>>(
         let (peer, port) = (work.headers.source, work.headers.source_port);
         let (direction, origin) = (Direction::Egress, Origin::Elsewhere);
         work.asked = Asked { number: own.number, direction, peer, port, origin, fresh: false };
-        match permitted(kernel, work) {
-            Act::Pass => {}
-            Act::Redirect if work.flow.is_read() => {}
-            Act::Redirect => return cut(work, arrival, INGRESS),
-            act => return Outcome::stop(act),
+        let act = permitted(kernel, work);
+        if act != Act::Pass {
+            return Outcome::stop(act);
+        }
+        if work.asks != 0 && !work.flow.is_read() {
+            return cut(work, arrival, INGRESS);
         }
     }
     if !settled(kernel, work, own, generation, Speaks::ForReceiver, INGRESS) {
