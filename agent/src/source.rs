@@ -92,6 +92,8 @@ pub enum Instead {
     LastGood,
     /// There never was one: the pods that it may select are closed.
     Closed,
+    /// There never was one, and it only says what it would do: nothing.
+    Nothing,
 }
 
 impl Instead {
@@ -100,6 +102,7 @@ impl Instead {
         match self {
             Self::LastGood => "its last accepted version stays in force",
             Self::Closed => "the pods that it may select are closed",
+            Self::Nothing => "nothing is in force of it, as it only audits",
         }
     }
 }

@@ -327,7 +327,7 @@ impl Control {
     /// A policy, if it is in force.
     fn saved_policy(&self, object: &ObjectRef) -> Option<SavedPolicy> {
         self.compiler.policy(object)?;
-        let stands_in = |refusal: &Refusal| refusal.object == *object && refusal.instead == Instead::Closed;
+        let stands_in = |refusal: &Refusal| refusal.object == *object && refusal.instead != Instead::LastGood;
         let standing = if self.compiler.retained().contains(object) {
             PolicyStanding::Retained
         } else if self.world.refused.iter().any(stands_in) {

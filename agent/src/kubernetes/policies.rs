@@ -8,7 +8,7 @@ use manifests::live::{self, Live};
 use manifests::object::Content;
 use policy_compiler::lower::lower;
 use policy_compiler::object::ObjectRef;
-use policy_compiler::policy::Policy;
+use policy_compiler::policy::{Mode, Policy};
 use policy_compiler::problem::Problem;
 use serde_json::{Value, json};
 
@@ -61,10 +61,12 @@ impl Policies {
                     known.refused = Some((Instead::LastGood, problems));
                     Outcome::Stays
                 }
-                None | Some(Some((Instead::Closed, _))) => {
-                    known.refused = Some((Instead::Closed, problems));
-                    closed(kind, text)
-                        .map_or(Outcome::Stays, |(policy, json)| Outcome::InForce { policy, json })
+                None | Some(Some((Instead::Closed | Instead::Nothing, _))) => {
+                    let stand_in = closed(kind, text);
+                    let audits = stand_in.as_ref().is_some_and(|(policy, _)| policy.mode == Mode::Audit);
+                    let instead = if audits { Instead::Nothing } else { Instead::Closed };
+                    known.refused = Some((instead, problems));
+                    stand_in.map_or(Outcome::Stays, |(policy, json)| Outcome::InForce { policy, json })
                 }
             },
         };
@@ -202,8 +204,6 @@ fn deny_all(kind: Kind, subject: &Value, priority: Option<Value>, tier: Option<V
 
 #[cfg(test)]
 mod tests {
-    use policy_compiler::policy::Mode;
-
     use super::*;
 
     fn policy(uid: &str, generation: i64, spec: &Value) -> String {
@@ -291,26 +291,24 @@ mod tests {
     fn one_of_our_own_is_closed_for_its_pods_at_its_place_and_closes_nothing_if_it_only_audits() {
         let closed = |spec: &Value| {
             let mut policies = Policies::default();
-            match policies.take(Kind::PolderPolicy, &policy("u", 1, spec)).0 {
-                Outcome::InForce { policy, json } => {
-                    let value: Value = serde_json::from_str(&json).unwrap();
-                    (value["spec"].clone(), policy.mode)
-                }
-                other => panic!("{other:?}"),
-            }
+            let outcome = policies.take(Kind::PolderPolicy, &policy("u", 1, spec)).0;
+            let Outcome::InForce { policy, json } = outcome else { panic!("{outcome:?}") };
+            let value: Value = serde_json::from_str(&json).unwrap();
+            (value["spec"].clone(), policy.mode, policies.refused()[0].instead)
         };
         let subject = json!({"podSelector": {"matchLabels": {"a": "b"}}});
         let bad = json!([{"action": "Allow", "http": [{"path": {"regex": "("}}]}]);
         let deny = json!([{"action": "Deny"}]);
         assert_eq!(
             closed(&json!({"subject": subject, "ingress": bad})),
-            (json!({"subject": subject, "ingress": deny, "egress": deny}), Mode::Enforce)
+            (json!({"subject": subject, "ingress": deny, "egress": deny}), Mode::Enforce, Instead::Closed)
         );
         assert_eq!(
             closed(&json!({"subject": subject, "priority": -1, "mode": "Audit", "ingress": bad})),
             (
                 json!({"subject": subject, "priority": 0, "mode": "Audit", "ingress": deny, "egress": deny}),
-                Mode::Audit
+                Mode::Audit,
+                Instead::Nothing
             )
         );
     }

@@ -10,6 +10,7 @@
 //! the test ends, and at the next start if the test was killed.
 
 mod expected;
+pub mod lists;
 pub mod manifest;
 mod nginx;
 mod polder;

@@ -16,6 +16,7 @@ use agent_api::reply::Reply;
 use agent_api::request::{Flows, Request};
 use agent_api::status::{EndpointState, Status};
 use agent_api::verification::Verification;
+use agent_api::world::Document;
 use anyhow::{Context, Result, bail, ensure};
 use netlab::{Host, Node};
 
@@ -146,6 +147,11 @@ impl Polder {
     /// The agent's status.
     pub fn status(&self) -> Result<Status> {
         Ok(self.client()?.status()?)
+    }
+
+    /// The manifests in force.
+    pub fn world(&self) -> Result<Vec<Document>> {
+        Ok(self.client()?.world()?)
     }
 
     /// What the agent counted, by name: `ingress rule_denies`.

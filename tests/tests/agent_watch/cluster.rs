@@ -77,20 +77,32 @@ impl Cluster {
 
     /// Makes an object of whatever kind, or changes it.
     pub(crate) fn apply(&self, object: &Value) -> Result<()> {
-        let (group, version) =
-            object["apiVersion"].as_str().and_then(|it| it.split_once('/')).unwrap_or(("", "v1"));
-        let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap_or_default());
-        let kind = ApiResource::from_gvk(&kind);
-        let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
-            None => Api::all_with(self.client.clone(), &kind),
-        };
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let (api, name) = self.api(object);
         let parameters = PatchParams::apply("test").force();
         self.runtime
             .block_on(api.patch(name, &parameters, &Patch::Apply(object)))
             .with_context(|| name.to_owned())?;
         Ok(())
+    }
+
+    /// Deletes an object of whatever kind.
+    pub(crate) fn delete(&self, object: &Value) -> Result<()> {
+        let (api, name) = self.api(object);
+        self.runtime.block_on(api.delete(name, &DeleteParams::default())).with_context(|| name.to_owned())?;
+        Ok(())
+    }
+
+    /// Where an object is, and its name.
+    fn api<'a>(&self, object: &'a Value) -> (Api<DynamicObject>, &'a str) {
+        let (group, version) =
+            object["apiVersion"].as_str().and_then(|it| it.split_once('/')).unwrap_or(("", "v1"));
+        let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap_or_default());
+        let kind = ApiResource::from_gvk(&kind);
+        let api = match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        };
+        (api, object["metadata"]["name"].as_str().unwrap_or_default())
     }
 
     fn create<K>(&self, api: &Api<K>, object: &Value) -> Result<()>

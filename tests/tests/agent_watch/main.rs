@@ -6,6 +6,7 @@ mod cluster;
 mod outages;
 mod packets;
 mod relay;
+mod requests;
 mod rights;
 mod scale;
 mod source;

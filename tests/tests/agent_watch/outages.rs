@@ -13,7 +13,7 @@ use super::{connects, only_from};
 const CONVERGED: Duration = Duration::from_secs(10);
 
 /// Waits until what is known is on disk, with this in it.
-fn is_saved(scene: &Scene, what: &str) {
+pub(crate) fn is_saved(scene: &Scene, what: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let state = scene.agent.state().join("cluster.jsonl");
     while !fs::read_to_string(&state).unwrap_or_default().contains(what) {

@@ -21,7 +21,7 @@ use super::waiting::{install, polctl};
 const SOON: Duration = Duration::from_secs(10);
 
 /// What the manifests for `kubectl apply` hold of these kinds.
-fn apply(cluster: &Cluster, kinds: &[&str]) {
+pub(crate) fn apply(cluster: &Cluster, kinds: &[&str]) {
     let objects = objects("polder.yaml").unwrap();
     for kind in kinds {
         let mut found = objects.iter().filter(|object| object["kind"] == *kind).peekable();

@@ -7,6 +7,7 @@
 mod capacity;
 mod expiry;
 mod hooks;
+mod lists;
 mod policy;
 mod privileges;
 mod stranger;
