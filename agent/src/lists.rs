@@ -88,7 +88,7 @@ impl Lists {
             for (list, content) in rows.lists.iter() {
                 let name = Name { rule_set: *rule_set, list };
                 if !self.known.contains_key(&name) {
-                    self.put(name, content.bytes())?;
+                    self.put(name, &content.to_bytes())?;
                 }
             }
         }
@@ -139,7 +139,7 @@ impl Lists {
             // What the tables lack is on its way out.
             let list = tables.rules.get(&name.rule_set).and_then(|rows| rows.lists.get(name.list));
             if let Some(list) = list {
-                repaired += usize::from(self.put(name, list.bytes())?);
+                repaired += usize::from(self.put(name, &list.to_bytes())?);
             }
         }
         Ok(repaired)

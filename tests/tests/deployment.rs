@@ -128,21 +128,40 @@ fn one_node_after_another_is_updated_and_every_node_has_an_agent_before_its_pods
     assert_eq!(serde_json::to_value(pod.tolerations).unwrap(), json!([{"operator": "Exists"}]));
 }
 
+/// `group/resources: verbs`
+fn rules(role: &str) -> Vec<String> {
+    let role: ClusterRole = only("polder.yaml", "ClusterRole", role);
+    let rules = role.rules.unwrap().into_iter().map(|rule| {
+        assert!(rule.resource_names.is_none() && rule.non_resource_urls.is_none());
+        let words = |words: &Option<Vec<String>>| words.as_deref().unwrap_or_default().join(",");
+        format!("{}/{}: {}", words(&rule.api_groups), words(&rule.resources), rule.verbs.join(","))
+    });
+    rules.collect()
+}
+
+#[test]
+fn users_may_see_our_kinds_and_who_edits_a_namespace_may_write_its_own_policies_only() {
+    let labels = |role: &str| {
+        let role: ClusterRole = only("polder.yaml", "ClusterRole", role);
+        let labels = role.metadata.labels.unwrap_or_default().into_keys();
+        let to = labels.filter_map(|label| {
+            Some(label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-")?.to_owned())
+        });
+        to.collect::<Vec<_>>()
+    };
+    let sees = "polder.dev/poldernodes,polderpolicies,clusterpolderpolicies: get,list,watch";
+    assert_eq!((labels("polder-view"), rules("polder-view")), (vec!["view".into()], vec![sees.into()]));
+    let writes = "polder.dev/polderpolicies: create,update,patch,delete,deletecollection";
+    assert_eq!(
+        (labels("polder-edit"), rules("polder-edit")),
+        (vec!["admin".into(), "edit".into()], vec![writes.into()])
+    );
+}
+
 #[test]
 fn the_agent_may_read_what_policies_speak_about_and_write_its_own_state() {
-    let role: ClusterRole = only("polder.yaml", "ClusterRole", "polder");
-    let rules: Vec<String> = role
-        .rules
-        .unwrap()
-        .iter()
-        .map(|rule| {
-            assert!(rule.resource_names.is_none() && rule.non_resource_urls.is_none());
-            let words = |words: &Option<Vec<String>>| words.as_deref().unwrap_or_default().join(",");
-            format!("{}/{}: {}", words(&rule.api_groups), words(&rule.resources), rule.verbs.join(","))
-        })
-        .collect();
     assert_eq!(
-        rules,
+        rules("polder"),
         [
             "/pods,namespaces,nodes,services: list,watch",
             "/namespaces: get",

@@ -88,7 +88,7 @@ impl Control {
         let published = match self.parts.lists.publish(steps, self.compiler.tables()) {
             Ok(published) => published,
             Err(error) => {
-                self.fall_behind(&format!("{error:#}; the policy that was in force stays in force"));
+                self.fall_behind(&unwritten(&error));
                 return false;
             }
         };
@@ -170,7 +170,7 @@ impl Control {
         }
         match self.parts.lists.repair(self.compiler.tables()) {
             Ok(lists) => self.put_right("lists", lists),
-            Err(error) => self.fall_behind(&format!("{error:#}")),
+            Err(error) => self.fall_behind(&unwritten(&error)),
         }
         self.facts.forget();
         self.write_facts(&Touched::default());
@@ -207,4 +207,9 @@ impl Control {
             }
         }
     }
+}
+
+/// Why nothing is put in force while a list cannot be written.
+fn unwritten(error: &anyhow::Error) -> String {
+    format!("{error:#}; the policy that was in force stays in force")
 }

@@ -17,6 +17,7 @@ mod matcher;
 mod tests;
 mod tree;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -71,6 +72,12 @@ impl List {
     /// The automaton, as [`datapath::l7::List`] reads it.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get_or_init(|| build(&self.rules))
+    }
+
+    /// The same, for who needs it once: it is made and given away, unless it is there already.
+    pub fn to_bytes(&self) -> Cow<'_, [u8]> {
+        let known = self.bytes.get().map(|bytes| Cow::Borrowed(&**bytes));
+        known.unwrap_or_else(|| Cow::Owned(build(&self.rules).into_vec()))
     }
 
     /// The best rule of each tier, as packets meet it: what it says is not known.

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use netlab::Host as _;
 use serde_json::{Value, json};
 use tests::node::lists::{Lists, compiled, published};
 
