@@ -1,32 +1,38 @@
 //! The whole process in network namespaces, before maps that the test writes: without the agent and its programs, whose work
 //! plain routing does.
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod maps;
 mod place;
 mod rig;
 
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use netlab::{root_or_skip, tool_or_skip};
-
 use crate::rig::{Family, Rig, murder, wait};
 
+/// Everything that a test needs, unless this machine lacks it.
 fn rig(test: &str) -> Option<Rig> {
-    if !root_or_skip(test) || !tool_or_skip("ip", test) {
-        return None;
-    }
-    let rig = Rig::new();
+    rig_under(test, "true")
+}
+
+fn rig_under(test: &str, preparation: &str) -> Option<Rig> {
+    let missing = if !nix::unistd::Uid::effective().is_root() {
+        "root for network namespaces"
+    } else if Command::new("ip").arg("-V").output().is_err() {
+        "the program `ip`"
+    } else {
+        match Rig::under(preparation) {
+            Some(rig) => return Some(rig),
+            None => "the proxy's BPF object (cargo xtask bpf)",
+        }
+    };
     let strict = std::env::var_os("POLDER_STRICT").is_some_and(|value| value == "1");
-    assert!(
-        rig.is_some() || !strict,
-        "{test}: needs the proxy's BPF object, and POLDER_STRICT=1 forbids to skip it"
-    );
-    if rig.is_none() {
-        eprintln!("**** SKIPPED, NOTHING PROVED: {test} needs the proxy's BPF object (cargo xtask bpf) ****");
-    }
-    rig
+    assert!(!strict, "{test}: needs {missing}, and POLDER_STRICT=1 forbids to skip it");
+    eprintln!("**** SKIPPED, NOTHING PROVED: {test} needs {missing} ****");
+    None
 }
 
 #[test]
@@ -92,6 +98,26 @@ fn rules_that_change_are_obeyed_by_open_connections() {
     assert_eq!(client.get("/public/a").0, 403);
     rig.pinned.turn();
     assert_eq!(rig.open(Family::Four, 4001).get("/public/a").0, 200);
+}
+
+#[test]
+fn nothing_needs_a_setting_of_the_network() {
+    // Whatever is to be written is not there.
+    let Some(mut rig) = rig_under("settings", "mount -t tmpfs none /proc/sys") else { return };
+    for family in [Family::Four, Family::Six] {
+        assert_eq!(rig.open(family, 4000).get("/public/a").0, 200);
+        assert_eq!(rig.open(family, 4001).get("/private").0, 403);
+    }
+}
+
+#[test]
+fn settings_of_a_container_that_may_not_write_them_are_written_all_the_same() {
+    let read_only = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    let Some(mut rig) = rig_under("read-only settings", read_only) else { return };
+    rig.pinned.begin(Family::Four.client(80), Family::Four.server());
+    let mut client = rig.open_unknown(Family::Four, 80, None).unwrap();
+    assert_eq!(client.get("/public/a").0, 200, "the client's port is one of the first 1024");
+    assert!(!rig.proxy.log().contains("WARN"), "{}", rig.proxy.log());
 }
 
 #[test]

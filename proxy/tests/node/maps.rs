@@ -35,6 +35,11 @@ struct Bytes<T>(T);
 // SAFETY: keys and values of maps are `repr(C)` without padding, and any bytes are a value of them.
 unsafe impl<T: Copy + 'static> Pod for Bytes<T> {}
 
+type Identities = Bytes<Halves<Identity>>;
+
+/// `BPF_F_NO_PREALLOC`
+const NO_PREALLOC: u32 = 1;
+
 /// A set of maps.
 struct Set {
     generation: Array<MapData, u32>,
@@ -123,8 +128,6 @@ impl Set {
         Array::<MapData, Bytes<Interface>>::create(Interface::SLOTS, 0).unwrap().pin(at("slots")).unwrap();
         HashMap::<MapData, [u8; 4], u32>::create(16, 0).unwrap().pin(at("locals4")).unwrap();
         HashMap::<MapData, [u8; 16], u32>::create(16, 0).unwrap().pin(at("locals6")).unwrap();
-        type Identities = Bytes<Halves<Identity>>;
-        const NO_PREALLOC: u32 = 1;
         HashMap::<MapData, [u8; 4], Identities>::create(16, 0).unwrap().pin(at("addresses4")).unwrap();
         HashMap::<MapData, [u8; 16], Identities>::create(16, 0).unwrap().pin(at("addresses6")).unwrap();
         LpmTrie::<MapData, [u8; 4], Identities>::create(16, NO_PREALLOC)

@@ -60,7 +60,9 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// Everything but the BPF programs of the agent. `None` if there is no object of the proxy's.
-    pub(crate) fn new() -> Option<Self> {
+
+    /// The same, after a shell command in the proxy's own mount namespace.
+    pub(crate) fn under(preparation: &str) -> Option<Self> {
         let object = object()?;
         let (node, client, server) = (Place::new(), Place::new(), Place::new());
         let of = |[four, six]: [&str; 2]| [format!("{four}/24"), format!("{six}/64")];
@@ -84,7 +86,7 @@ impl Rig {
         let pinned = Pinned::new();
         let seen = Arc::new(Mutex::new(Vec::new()));
         serve(&server, &seen);
-        let proxy = Process::start(&node, &pinned, &object);
+        let proxy = Process::start(&node, &pinned, &object, preparation);
         let rig = Rig { pinned, seen, proxy, node, client, _server: server };
         rig.redirect();
         Some(rig)
@@ -92,7 +94,7 @@ impl Rig {
 
     /// Has packets take the way through the proxy once its device is up.
     fn redirect(&self) {
-        let device = &self.proxy.device(&self.node);
+        let device = &device(&self.node);
         let node = &self.node;
         node.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "0");
         // As the agent's programs would write it, in both directions.
@@ -147,30 +149,21 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(node: &Place, pinned: &Pinned, object: &Path) -> Self {
+    fn start(node: &Place, pinned: &Pinned, object: &Path, preparation: &str) -> Self {
         let folder = pinned.path().to_owned();
-        let (namespace, log) = (node.file(), fs::File::create(folder.join("access.log")).unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_polder-proxy"));
+        let file = |name| fs::File::create(folder.join(name)).unwrap();
+        let (namespace, log, problems) = (node.file(), file("access.log"), file("log"));
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-ec", &format!("{preparation}; exec \"$@\""), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_polder-proxy"));
         command.arg("--bpffs").arg(pinned.bpffs()).arg("--bpf-object").arg(object).arg("--access-log");
         command.arg("--lists").arg(folder.join("lists")).arg("--metrics").arg(folder.join("proxy.sock"));
-        command.args(["--drain", "20"]).stdin(Stdio::null()).stdout(log);
+        command.args(["--drain", "20"]).stdin(Stdio::null()).stdout(log).stderr(problems);
         let child = thread::spawn(move || {
             setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
             command.spawn().unwrap()
         });
         Process { child: child.join().unwrap(), folder }
-    }
-
-    /// Its device in the node, once that is up.
-    fn device(&self, node: &Place) -> String {
-        let mut device = None;
-        wait("the device is up", || {
-            let links = node.ip("-o link show up");
-            device = links.split(": ").find(|word| word.starts_with("polder")).map(str::to_owned);
-            device.is_some()
-        });
-        let device = device.unwrap();
-        device.split('@').next().unwrap().to_owned()
     }
 
     /// The processes that read requests.
@@ -200,6 +193,11 @@ impl Process {
         page
     }
 
+    /// What it said of itself.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
     pub(crate) fn access_log(&self) -> String {
         fs::read_to_string(self.folder.join("access.log")).unwrap()
     }
@@ -210,7 +208,22 @@ impl Drop for Process {
         // It may have ended already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
+        if thread::panicking() {
+            eprintln!("{}", self.log());
+        }
     }
+}
+
+/// The proxy's device in a node, once that is up.
+fn device(node: &Place) -> String {
+    let mut device = None;
+    wait("the device is up", || {
+        let links = node.ip("-o link show up");
+        device = links.split(": ").find(|word| word.starts_with("polder")).map(str::to_owned);
+        device.is_some()
+    });
+    let device = device.unwrap();
+    device.split('@').next().unwrap().to_owned()
 }
 
 /// One connection of the client's.

@@ -25,7 +25,7 @@ pub(crate) struct Counts {
     pub(crate) changed_ends: Counter,
     /// Accepting failed.
     pub(crate) failed_accepts: Counter,
-    /// The way to a server could not be opened because the client's address and port are in use here, or are refused.
+    /// The way to a server could not be opened because the client's address and port are in use here, or refused to us.
     pub(crate) failed_binds: Counter,
     /// A connection's task panicked.
     pub(crate) panics: Counter,

@@ -1,6 +1,6 @@
 //! Connections as they come: accepted, vouched for by the kernel's flow table, and served.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -71,11 +71,15 @@ async fn serve(stream: TcpStream, client: SocketAddr, guest: Guest) {
         }
     };
     let connect = async {
-        let socket = upstream::bound(ends, segment).inspect_err(|error| {
-            house.counts.failed_binds.inc();
-            tracing::debug!(%error, client = %ends.client, "binding as the client is");
+        let stream = upstream::connect(ends, segment).await.inspect_err(|error| {
+            if matches!(
+                error.kind(),
+                ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied
+            ) {
+                house.counts.failed_binds.inc();
+            }
+            tracing::debug!(%error, client = %ends.client, server = %ends.server, "connecting as the client");
         })?;
-        let stream = socket.connect(ends.server).await?;
         warden.confirm()?;
         Ok(stream)
     };

@@ -29,13 +29,21 @@ pub(crate) fn tune(stream: &SockRef<'_>) -> io::Result<()> {
     stream.set_tcp_keepalive(&keepalive)
 }
 
+/// Connects to the server from where the client is.
+///
+/// # Errors
+///
+/// Those of this connection alone: the server's, or that the client's address and port are still in use here.
+pub(crate) async fn connect(ends: Ends, segment: u32) -> io::Result<TcpStream> {
+    bound(ends, segment)?.connect(ends.server).await
+}
+
 /// A socket that is bound as the client is.
 ///
 /// No address of this namespace is on an interface. With `IP_FREEBIND` a socket may have any, and what comes back finds it, as
-/// the routing table says of every address that it is here.
-///
-/// The server is told of segments as large as the client takes, as if it spoke with the client.
-pub(crate) fn bound(ends: Ends, segment: u32) -> io::Result<TcpSocket> {
+/// the routing table says of every address that it is here. The server is told of segments as large as the client takes, as if
+/// it spoke with the client.
+fn bound(ends: Ends, segment: u32) -> io::Result<TcpSocket> {
     let socket = Socket::new(Domain::for_address(ends.server), Type::STREAM, Some(Protocol::TCP))?;
     match ends.client {
         SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
