@@ -333,3 +333,15 @@ fn no_bytes_make_an_answer_that_does_not_come() {
     }
     assert!(said > 1000 && refused > 1000, "{said} said, {refused} refused: the test has lost its bite");
 }
+
+#[test]
+fn a_list_says_which_protocols_and_headers_its_rules_are_about() {
+    let http = one(Action::Allow, json!({"headers": [{"name": "X-Role", "equal": "user"}]}));
+    let tls = List::new(vec![conditional(0, Action::Allow, json!({"tls": {"serverNames": ["a.b"]}}))]);
+    let said = |list: &List| {
+        let list = l7::List::new(list.bytes()).unwrap();
+        (list.protocols(), list.asks_header(b"x-role"), list.asks_header(b"x-roles"))
+    };
+    assert_eq!(said(&http), (Ok(l7::HTTP), Ok(true), Ok(false)));
+    assert_eq!(said(&tls), (Ok(l7::TLS), Ok(false), Ok(false)));
+}

@@ -122,7 +122,10 @@ fn settings_of_a_container_that_may_not_write_them_are_written_all_the_same() {
 
 #[test]
 fn the_process_that_reads_requests_may_do_nothing() {
-    let Some(rig) = rig("privileges") else { return };
+    // What the container of a keeper has: it needs no more.
+    let few =
+        "set -- setpriv --bounding-set=-all,+bpf,+kill,+net_admin,+setgid,+setpcap,+setuid,+sys_admin \"$@\"";
+    let Some(rig) = rig_under("privileges", few) else { return };
     let [worker] = rig.proxy.workers()[..] else { panic!("one worker") };
     let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
     let value = |name: &str| {
@@ -169,6 +172,36 @@ fn another_set_of_maps_is_read_by_another_worker_while_connections_of_the_old_on
     drop(open);
     wait("the old one ends", || rig.proxy.workers().len() == 1);
     assert_ne!(rig.proxy.workers(), before);
+}
+
+#[test]
+fn many_connections_at_a_time_and_ports_that_are_used_again_are_served() {
+    let Some(mut rig) = rig("many connections") else { return };
+    for _ in 0..3 {
+        let mut open: Vec<_> = (0..300).map(|port| rig.open(Family::Four, 5000 + port)).collect();
+        for client in &mut open {
+            assert_eq!(client.get("/public/a").0, 200);
+        }
+        for client in open {
+            // Otherwise the ports would be in use for a minute at the client's, too.
+            client.reset();
+        }
+        sleep(Duration::from_millis(1100));
+    }
+    let page = rig.proxy.metrics();
+    assert!(page.contains("polder_l7_requests_total{verdict=\"allowed\"} 900\n"), "{page}");
+}
+
+#[test]
+fn everything_ends_with_the_keeper_however_that_ends() {
+    let Some(mut rig) = rig("the end of the keeper") else { return };
+    let worker = rig.proxy.workers()[0];
+    let mut open = rig.open(Family::Four, 4000);
+    assert_eq!(open.get("/public/a").0, 200);
+    murder(rig.proxy.id());
+    wait("the keeper ends", || rig.proxy.has_ended().is_some());
+    wait("the worker ends", || !fs::exists(format!("/proc/{worker}")).unwrap());
+    wait("nothing is left", || !rig.has_device());
 }
 
 #[test]

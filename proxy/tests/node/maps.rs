@@ -147,8 +147,8 @@ impl Set {
             ),
             interfaces: pinned(HashMap::create(16, 0).unwrap(), at("interfaces"), HashMap::pin),
             rules: pinned(HashMap::create(16, 0).unwrap(), at("rules"), HashMap::pin),
-            flows4: pinned(HashMap::create(64, 0).unwrap(), at("flows4"), HashMap::pin),
-            flows6: pinned(HashMap::create(64, 0).unwrap(), at("flows6"), HashMap::pin),
+            flows4: pinned(HashMap::create(1024, 0).unwrap(), at("flows4"), HashMap::pin),
+            flows6: pinned(HashMap::create(1024, 0).unwrap(), at("flows6"), HashMap::pin),
         };
         set.fill();
         set

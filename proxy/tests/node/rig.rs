@@ -59,9 +59,8 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Everything but the BPF programs of the agent. `None` if there is no object of the proxy's.
-
-    /// The same, after a shell command in the proxy's own mount namespace.
+    /// Everything but the BPF programs of the agent; the proxy starts after a shell command in its own mount namespace. `None`
+    /// if there is no object of the proxy's.
     pub(crate) fn under(preparation: &str) -> Option<Self> {
         let object = object()?;
         let (node, client, server) = (Place::new(), Place::new(), Place::new());
@@ -233,6 +232,11 @@ impl Client {
     /// Asks for a path, and gives the status and the body.
     pub(crate) fn get(&mut self, path: &str) -> (u16, String) {
         self.try_get(path).unwrap()
+    }
+
+    /// Ends it so that nothing of it stays.
+    pub(crate) fn reset(self) {
+        SockRef::from(self.0.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     pub(crate) fn try_get(&mut self, path: &str) -> std::io::Result<(u16, String)> {

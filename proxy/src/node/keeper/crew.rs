@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -101,8 +102,9 @@ impl<'a> Crew<'a> {
                     }
                 }
                 Some(Event::Ended(number, status)) => {
+                    let is_well = status.as_ref().is_ok_and(ExitStatus::success);
                     let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    self.ended(number, &status);
+                    self.ended(number, is_well, &status);
                 }
                 None => self.on_time(Instant::now()),
             }
@@ -160,13 +162,13 @@ impl<'a> Crew<'a> {
         }
     }
 
-    fn ended(&mut self, number: u64, status: &str) {
+    fn ended(&mut self, number: u64, is_well: bool, status: &str) {
         self.old.retain(|worker| worker.number != number);
         let Some(current) = self.current.take_if(|current| current.number == number) else {
             tracing::info!(status, "a worker that was replaced has ended");
             return;
         };
-        if self.finish.is_some() {
+        if self.finish.is_some_and(|deadline| is_well || deadline <= Instant::now()) {
             tracing::info!(status, "the worker has ended");
             return;
         }

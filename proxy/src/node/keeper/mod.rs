@@ -27,12 +27,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::thread::CapabilitySet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::accept::Accept;
 use self::crew::{Crew, Rules};
 use self::namespace::Namespace;
+use self::veth::Outside;
 use crate::kernel::pins::Set;
 use crate::options::KeeperOptions;
 
@@ -61,21 +63,16 @@ async fn keep(options: &KeeperOptions) -> Result<()> {
     let _accept = Accept::attach(options.bpf_object.as_deref(), listener.as_fd())?;
     privileges::keep(privileges::FOR_THE_VETH)?;
     let mut crew = Crew::new(options, listener, metrics, rules)?;
-    let mut is_up = false;
+    let mut outside = Some(outside);
     let mut is_finishing = false;
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            ready = crew.attend() => match ready {
-                Some(()) if !is_up => {
-                    outside.set_up()?;
-                    is_up = true;
-                    privileges::keep(rustix::thread::CapabilitySet::empty())?;
-                    tracing::info!(interface = outside.name, "connections are taken");
-                }
-                Some(()) => tracing::info!("another worker has taken over"),
-                None => return Ok(()),
+            ready = crew.attend() => match (ready, outside.take()) {
+                (Some(()), Some(outside)) => open(outside)?,
+                (Some(()), None) => tracing::info!("another worker has taken over"),
+                (None, _) => return Ok(()),
             },
             _ = look.tick(), if !is_finishing => follow(options, &mut crew),
             said = signals.next() => match said {
@@ -88,6 +85,13 @@ async fn keep(options: &KeeperOptions) -> Result<()> {
             },
         }
     }
+}
+
+/// Has the agent send connections, as a worker takes them. It is the last thing that is done to the network.
+fn open(outside: Outside) -> Result<()> {
+    tracing::info!(interface = outside.name, "connections are taken");
+    outside.set_up()?;
+    privileges::keep(CapabilitySet::empty())
 }
 
 /// What the agent has pinned, as soon as it has.

@@ -52,7 +52,9 @@ impl Namespace {
                 },
                 |()| true,
             );
-        let listener = listen(has_six).context("listening")?;
+        let listener = listen(has_six).context(
+            "listening at a low port (it needs CAP_NET_BIND_SERVICE if settings cannot be written)",
+        )?;
         Ok(Self { outside, listener })
     }
 }

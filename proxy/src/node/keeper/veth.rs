@@ -72,7 +72,7 @@ pub(super) fn set_up(inside: &Netlink, name: &str) -> Result<u32> {
 
 impl Outside {
     /// Sets it up: the agent sends connections from now on.
-    pub(super) fn set_up(&self) -> Result<()> {
+    pub(super) fn set_up(self) -> Result<()> {
         set_flags(&self.host, self.number, LinkFlags::Up).with_context(|| format!("setting {} up", self.name))
     }
 }

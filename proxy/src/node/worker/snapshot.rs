@@ -280,4 +280,4 @@ fn spoken_in(spoken: Protocols, (_, bytes): &(Key, Option<Bytes>)) -> Protocols 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

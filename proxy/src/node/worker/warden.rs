@@ -160,3 +160,94 @@ impl<S: Source + Send + Sync> Policy for Warden<S> {
         self.current().is_ok_and(|snapshot| snapshot.names_header(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::sync::atomic::Ordering;
+
+    use datapath::flow::{End, Flow, Side};
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::worker::fake::Fake;
+    use crate::worker::snapshot::tests::{KEY, ends, list_bytes, one_pod};
+
+    /// A connection to the one pod, before lists in a directory.
+    fn warden(
+        source: Fake,
+        lists: &tempfile::TempDir,
+    ) -> (Arc<Tribunal<Fake>>, Result<Warden<Fake>, Closed>) {
+        let library = Library::new(File::open(lists.path()).unwrap().into());
+        let tribunal = Arc::new(Tribunal::new(source, library, Counts::new(&mut Registry::default())));
+        let warden = Warden::new(Arc::clone(&tribunal), ends());
+        (tribunal, warden)
+    }
+
+    fn lists() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(lists::name(KEY)), list_bytes()).unwrap();
+        folder
+    }
+
+    fn allows(warden: &Warden<Fake>) -> bool {
+        let head = policy::Head {
+            version: policy::Version::Http1,
+            method: b"GET",
+            host: b"a",
+            path: b"/",
+            headers: &[],
+        };
+        matches!(warden.judge(&head), policy::Verdict::Allow { .. })
+    }
+
+    #[test]
+    fn a_request_reads_no_map_unless_the_generation_changed() {
+        let (tribunal, warden) = warden(one_pod(), &lists());
+        let warden = warden.unwrap();
+        let reads = || tribunal.source.reads.load(Ordering::Relaxed);
+        let before = reads();
+        assert!(allows(&warden) && allows(&warden));
+        assert_eq!(reads(), before);
+        tribunal.source.generation.store(1, Ordering::Relaxed);
+        assert!(!allows(&warden));
+        assert_ne!(reads(), before);
+    }
+
+    #[test]
+    fn an_end_that_becomes_known_too_late_to_be_asked_fails_the_connection() {
+        let fake = one_pod();
+        let server = |interface| {
+            let flow = Flow::begun_by(Side::Low).judged(Side::High, End { interface, judged: 0 }, 1);
+            Some((flow, Side::Low))
+        };
+        let (tribunal, warden) = warden(fake, &lists());
+        let warden = warden.unwrap();
+        assert!(warden.confirm().is_ok());
+        tribunal.source.set_flow(server(9));
+        assert_eq!(warden.confirm().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(tribunal.counts.changed_ends.get(), 1);
+        tribunal.source.set_flow(None);
+        assert!(warden.confirm().is_err());
+    }
+
+    #[test]
+    fn a_list_that_comes_late_is_read_by_the_next_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tribunal, warden) = warden(one_pod(), &folder);
+        let warden = warden.unwrap();
+        assert!(!allows(&warden));
+        assert_eq!(tribunal.counts.missing_lists.get(), 2);
+        fs::write(folder.path().join(lists::name(KEY)), list_bytes()).unwrap();
+        assert!(allows(&warden));
+    }
+
+    #[test]
+    fn without_a_flow_there_is_no_warden() {
+        let fake = one_pod();
+        fake.set_flow(None);
+        let (tribunal, warden) = warden(fake, &lists());
+        assert!(matches!(warden, Err(Closed::NoFlow)));
+        assert_eq!(tribunal.counts.no_flow.get(), 1);
+    }
+}

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use datapath::abi::{Anchors, PortKey, Slot};
 use datapath::flow::{End, Flow, Side};
 use datapath::http::{Head, Version};
@@ -13,7 +15,7 @@ const OLD: RuleSetId = RuleSetId::new(1);
 const NEW: RuleSetId = RuleSetId::new(2);
 const LIST: ListId = 9;
 
-fn ends() -> Ends {
+pub(crate) fn ends() -> Ends {
     Ends { client: (CLIENT, 4000).into(), server: (SERVER, 80).into() }
 }
 
@@ -34,35 +36,43 @@ fn slot(rank: u32, action: Action) -> Slot {
 }
 
 /// A pod that is reached from elsewhere, where OLD allows what LIST allows.
-fn one_pod() -> Fake {
+pub(crate) fn one_pod() -> Fake {
     let fake = Fake::new().with_interface(8, SERVER);
     let endpoint = Halves::settled(Endpoint::new(OLD, RuleSetId::NONE));
     fake.set_endpoint(8, endpoint.with(1, Endpoint::new(NEW, RuleSetId::NONE)));
     let flow = Flow::begun_by(Side::Low).judged(Side::High, End { interface: 8, judged: 0 }, 1);
-    fake.flow.set(Some((flow, Side::Low)));
+    fake.set_flow(Some((flow, Side::Low)));
     let plain = anchor([Slot::EMPTY, slot(5, Action::Deny), Slot::EMPTY]);
     let asking = [Slot::EMPTY, Slot::asking(3).unwrap(), Slot::EMPTY];
-    fake.rules.borrow_mut().insert(key(OLD), plain.with_list(LIST, asking));
+    fake.rules.lock().unwrap().insert(key(OLD), plain.with_list(LIST, asking));
     let denies = anchor([Slot::EMPTY, slot(0, Action::Deny), Slot::EMPTY]);
-    fake.rules.borrow_mut().insert(key(NEW), denies);
+    fake.rules.lock().unwrap().insert(key(NEW), denies);
     fake
 }
 
-fn list() -> Option<Bytes> {
+/// Where the list is to be.
+pub(crate) const KEY: Key = (OLD, LIST);
+
+/// The bytes of LIST: everything in HTTP is allowed.
+pub(crate) fn list_bytes() -> Vec<u8> {
     let empty = Slot::EMPTY.word();
-    Bytes::new(always(l7::HTTP, [empty, slot(3, Action::Allow).word(), empty])).ok()
+    always(l7::HTTP, [empty, slot(3, Action::Allow).word(), empty])
+}
+
+fn list() -> Option<Bytes> {
+    Bytes::new(list_bytes()).ok()
 }
 
 #[test]
 fn a_request_is_judged_without_another_look_at_the_maps() {
     let fake = one_pod();
     let snapshot = Snapshot::take(&fake, |_| list(), ends()).unwrap();
-    let reads = fake.reads.get();
+    let reads = fake.reads.load(Ordering::Relaxed);
     let decision = snapshot.judge(&get());
     let rule = Some(lookup::RuleId { rule_set: OLD, rank: 3 });
     assert_eq!(decision, Decision { verdict: Verdict::Allow, reason: Reason::RuleAllows, rule });
     assert_eq!(snapshot.judge(&Request::Opaque).reason, Reason::OtherProtocol);
-    assert_eq!(fake.reads.get(), reads);
+    assert_eq!(fake.reads.load(Ordering::Relaxed), reads);
     let http = Protocols { http1: true, http2: true, tls: false };
     assert_eq!((snapshot.protocols(), snapshot.is_complete()), (http, true));
 }
@@ -70,12 +80,12 @@ fn a_request_is_judged_without_another_look_at_the_maps() {
 #[test]
 fn a_reading_during_which_the_generation_changed_is_begun_anew() {
     let fake = one_pod();
-    fake.changes.set(1);
+    fake.changes.store(1, Ordering::Relaxed);
     let snapshot = Snapshot::take(&fake, |_| list(), ends()).unwrap();
     assert_eq!(snapshot.generation(), 1);
     assert_eq!(snapshot.judge(&get()).rule, Some(lookup::RuleId { rule_set: NEW, rank: 0 }));
     assert_eq!(snapshot.protocols(), EVERYTHING, "no rule about requests is left");
-    fake.changes.set(1000);
+    fake.changes.store(1000, Ordering::Relaxed);
     assert!(matches!(Snapshot::take(&fake, |_| list(), ends()), Err(Closed::Unsettled)));
 }
 
@@ -90,18 +100,18 @@ fn a_list_that_is_missing_closes() {
 #[test]
 fn without_a_flow_or_an_end_nothing_is_judged() {
     let fake = one_pod();
-    fake.flow.set(None);
+    fake.set_flow(None);
     assert!(matches!(Snapshot::take(&fake, |_| list(), ends()), Err(Closed::NoFlow)));
     let fake = one_pod();
-    fake.interfaces.borrow_mut().clear();
-    fake.flow.set(Some((Flow::begun_by(Side::Low), Side::Low)));
+    fake.interfaces.lock().unwrap().clear();
+    fake.set_flow(Some((Flow::begun_by(Side::Low), Side::Low)));
     assert!(matches!(Snapshot::take(&fake, |_| list(), ends()), Err(Closed::NoEnd)));
 }
 
 #[test]
 fn an_end_without_a_row_closes() {
     let fake = one_pod();
-    fake.interfaces.borrow_mut().clear();
+    fake.interfaces.lock().unwrap().clear();
     let snapshot = Snapshot::take(&fake, |_| list(), ends()).unwrap();
     let decision = snapshot.judge(&get());
     assert_eq!((decision.verdict, decision.reason), (Verdict::Deny, Reason::UnknownEndpoint));
@@ -115,7 +125,7 @@ fn both_pods_have_to_allow_and_the_one_that_does_not_is_told() {
         End { interface: 8, judged: 0 },
         2,
     );
-    fake.flow.set(Some((flow, Side::Low)));
+    fake.set_flow(Some((flow, Side::Low)));
     let allowed = Snapshot::take(&fake, |_| list(), ends()).unwrap().judge(&get());
     assert_eq!(allowed.rule, Some(lookup::RuleId { rule_set: OLD, rank: 3 }));
     fake.set_endpoint(7, Halves::settled(Endpoint::new(RuleSetId::NONE, NEW)));
