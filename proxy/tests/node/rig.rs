@@ -155,7 +155,11 @@ impl Process {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-ec", &format!("{preparation}; exec \"$@\""), "sh"]);
         command.arg(env!("CARGO_BIN_EXE_polder-proxy"));
-        command.arg("--bpffs").arg(pinned.bpffs()).arg("--bpf-object").arg(object).arg("--access-log");
+        command.arg("--bpffs").arg(pinned.bpffs()).arg("--access-log");
+        // Else it is built in, as `proxy/build.rs` does.
+        if option_env!("POLDER_BPF_OBJECT").is_none() {
+            command.arg("--bpf-object").arg(object);
+        }
         command.arg("--lists").arg(folder.join("lists")).arg("--metrics").arg(folder.join("proxy.sock"));
         command.args(["--drain", "20"]).stdin(Stdio::null()).stdout(log).stderr(problems);
         let child = thread::spawn(move || {
@@ -240,7 +244,8 @@ impl Client {
     }
 
     pub(crate) fn try_get(&mut self, path: &str) -> std::io::Result<(u16, String)> {
-        write!(self.0.get_mut(), "GET {path}?secret=1 HTTP/1.1\r\nHost: shop\r\n\r\n")?;
+        let request = format!("GET {path}?secret=1 HTTP/1.1\r\nHost: shop\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes())?;
         let (mut status, mut length) = (0, 0);
         loop {
             let mut line = String::new();
