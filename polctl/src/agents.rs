@@ -21,7 +21,7 @@ use crate::clean::clean;
 use crate::cluster::{self, Cluster};
 
 /// The pods of agents, as the chart labels them.
-const LABEL: &str = "app.kubernetes.io/name=polder";
+const LABEL: &str = "app.kubernetes.io/name=polder,app.kubernetes.io/component=agent";
 /// Their container with the agent, and what is called in it.
 const CONTAINER: &str = "agent";
 const RELAY: [&str; 2] = ["/bin/polctl", "relay"];

@@ -25,7 +25,7 @@ pub(crate) struct Options {
 }
 
 /// What the chart runs.
-const PROGRAMS: [&str; 3] = ["polder-agent", "polctl", "polder-cni"];
+const PROGRAMS: [&str; 4] = ["polder-agent", "polctl", "polder-proxy", "polder-cni"];
 /// What goes without: a chained CNI plugin is an option of the chart.
 const OPTIONAL: &str = "polder-cni";
 
