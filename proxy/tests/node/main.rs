@@ -137,6 +137,14 @@ fn the_process_that_reads_requests_may_do_nothing() {
         assert_eq!(value(set), ["0000000000000000"], "{set}");
     }
     assert_eq!((value("Groups:").len(), value("NoNewPrivs:")), (0, vec!["1".to_owned()]));
+    let descriptors = fs::read_dir(format!("/proc/{worker}/fdinfo")).unwrap();
+    let maps: Vec<_> = descriptors
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+        .filter(|text| text.contains("map_type"))
+        .collect();
+    assert_eq!(maps.len(), 13);
+    // O_CLOEXEC, and nothing that says it may be written to.
+    assert!(maps.iter().all(|text| text.contains("flags:\t02000000\n")), "{maps:?}");
     let keeper = fs::read_to_string(format!("/proc/{}/status", rig.proxy.id())).unwrap();
     // KILL, SETGID, SETUID, SETPCAP, BPF.
     assert!(keeper.contains("CapEff:\t00000080000001e0\n"), "{keeper}");
@@ -186,7 +194,6 @@ fn many_connections_at_a_time_and_ports_that_are_used_again_are_served() {
             // Otherwise the ports would be in use for a minute at the client's, too.
             client.reset();
         }
-        sleep(Duration::from_millis(1100));
     }
     let page = rig.proxy.metrics();
     assert!(page.contains("polder_l7_requests_total{verdict=\"allowed\"} 900\n"), "{page}");

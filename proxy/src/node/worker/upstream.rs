@@ -7,11 +7,17 @@ use std::time::Duration;
 use proxy::log::Ends;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep};
 
 /// A peer that vanished is noticed after about three minutes of silence.
 const IDLE: Duration = Duration::from_mins(2);
 const BETWEEN: Duration = Duration::from_secs(20);
 const PROBES: u32 = 3;
+
+/// A client that resets its connections may use a port again at once, while our connection to the server, which ended in the
+/// usual way, is kept for a moment (`net.ipv4.tcp_tw_reuse`: until the clock of seconds has moved on).
+const REST: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What the kernel takes for a largest segment (`TCP_MIN_MSS`, `MAX_TCP_WINDOW`).
 const SMALLEST: u32 = 88;
@@ -35,7 +41,15 @@ pub(crate) fn tune(stream: &SockRef<'_>) -> io::Result<()> {
 ///
 /// Those of this connection alone: the server's, or that the client's address and port are still in use here.
 pub(crate) async fn connect(ends: Ends, segment: u32) -> io::Result<TcpStream> {
-    bound(ends, segment)?.connect(ends.server).await
+    let until = Instant::now() + REST;
+    loop {
+        match bound(ends, segment)?.connect(ends.server).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && Instant::now() < until => {
+                sleep(LOOK).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// A socket that is bound as the client is.
