@@ -252,14 +252,16 @@ fn found(path: &Path, bytes: &[u8]) -> io::Result<Option<Seal>> {
     Ok(is_right.then(|| Seal::of(&metadata)))
 }
 
+/// Whoever made it, and whatever the umask is: who reads requests finds files in it.
 fn make(directory: &Path) -> Result<()> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
-    // Whatever the umask is.
-    made.and_then(|()| fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE)))
-        .with_context(|| format!("making the directory {}", directory.display()))
+    let made = || {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+        if fs::metadata(directory)?.mode() & 0o7777 != DIRECTORY_MODE {
+            fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    made().with_context(|| format!("making the directory {}", directory.display()))
 }
 
 /// Writes a file that others see whole or not at all.

@@ -73,7 +73,9 @@ fn forget(options: &Options) -> Result<()> {
     Lists::new(&options.lists).remove_all()?;
     let mut lock = options.socket.clone().into_os_string();
     lock.push(".lock");
-    for left in [options.socket.clone(), lock.into()] {
+    // A proxy beside it tells its metrics there, and is gone by now.
+    let metrics = options.socket.with_file_name("proxy.sock");
+    for left in [options.socket.clone(), lock.into(), metrics] {
         match std::fs::remove_file(&left) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", left.display()));

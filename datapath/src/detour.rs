@@ -80,8 +80,22 @@ impl Detour {
 /// Destination and source change places.
 #[inline(always)]
 fn swapped(frame: [u32; 3]) -> [u32; 3] {
-    let [[a, b, c, d], [e, f, g, h], [i, j, k, l]] = frame.map(u32::to_ne_bytes);
-    [[g, h, i, j], [k, l, a, b], [c, d, e, f]].map(u32::from_ne_bytes)
+    let [first, second, third] = frame.map(halves);
+    [[second[1], third[0]], [third[1], first[0]], [first[1], second[0]]].map(whole)
+}
+
+/// A word's halves, as they lie.
+#[inline(always)]
+const fn halves(word: u32) -> [u16; 2] {
+    let bytes = word.to_ne_bytes();
+    [u16::from_ne_bytes([bytes[0], bytes[1]]), u16::from_ne_bytes([bytes[2], bytes[3]])]
+}
+
+/// The word of two halves, as they lie.
+#[inline(always)]
+const fn whole(halves: [u16; 2]) -> u32 {
+    let [near, far] = [halves[0].to_ne_bytes(), halves[1].to_ne_bytes()];
+    u32::from_ne_bytes([near[0], near[1], far[0], far[1]])
 }
 
 const _: () = assert!(size_of::<Detour>() == 24 && align_of::<Detour>() == 4);
@@ -91,8 +105,7 @@ mod tests {
     use super::*;
 
     fn words(bytes: [u8; 12]) -> [u32; 3] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
-        [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_ne_bytes)
+        [0, 4, 8].map(|at| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]))
     }
 
     #[test]

@@ -25,9 +25,11 @@ impl Control {
         }
         settings.proxies = proxies;
         self.parts.dataplane.configure(&settings)?;
-        match proxies.first().and_then(|newest| self.snapshot.devices.get(newest)) {
-            Some(device) => tracing::info!(interface = device.name, "requests are read by the proxy there"),
-            None => tracing::warn!("no proxy is there: connections about which requests decide are rejected"),
+        let newest = proxies.first().and_then(|newest| self.snapshot.devices.get(newest));
+        if let Some(device) = newest {
+            tracing::info!(interface = device.name, "requests are read by the proxy there");
+        } else {
+            tracing::warn!("no proxy is there: connections about which requests decide are rejected");
         }
         Ok(())
     }

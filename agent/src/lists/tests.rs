@@ -132,6 +132,11 @@ fn a_list_is_there_before_rows_name_it_and_until_none_does() {
     let first = bed.wanted();
     assert_eq!((first.len(), bed.files()), (1, first.clone()));
     assert_eq!((mode(&bed.directory), mode(&bed.only())), (0o755, 0o644));
+    // Somebody else may have made it.
+    fs::set_permissions(&bed.directory, Permissions::from_mode(0o700)).unwrap();
+    let steps = bed.policy("two", "/2");
+    bed.all(&steps);
+    assert_eq!(mode(&bed.directory), 0o755);
     bed.sweep(published);
 
     let steps = bed.policy("one", "/b");

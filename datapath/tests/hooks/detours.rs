@@ -48,7 +48,7 @@ fn world(asking: &[(u8, Direction)]) -> World {
 #[track_caller]
 fn comes_back(world: &World, packet: &Datagram, pod: u8, received: bool) -> Seen {
     let frame = packet.bytes();
-    let back = from_proxy(world, PROXY, &frame).expect("it is of a connection that went there");
+    let back = from_proxy(world, PROXY, &frame).unwrap();
     assert_eq!((back.interface, back.received), (interface_of(pod), received));
     // It has the addresses of the direction, which are what frames of this node in memory have anyway.
     let macs: Vec<u8> = back.macs.iter().flat_map(|word| word.to_ne_bytes()).collect();

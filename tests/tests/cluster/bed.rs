@@ -161,6 +161,12 @@ impl Bed {
         self.pods().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
+    /// Gives a pod a label that no other has: `only`, its name.
+    pub(crate) async fn label_only(&self, name: &str) {
+        let patch = json!({"metadata": {"labels": {"only": name}}});
+        self.pods().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
     /// Creates a policy or replaces its spec.
     pub(crate) async fn policy(&self, name: &str, spec: &Value) {
         let policies: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -189,7 +195,9 @@ impl Bed {
     /// The pods of Polder's `DaemonSet` on a node: none or two for a moment while one is replaced.
     async fn agents(&self, node: &str) -> Vec<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), POLDER);
-        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let on_node = ListParams::default()
+            .labels("app.kubernetes.io/component=agent")
+            .fields(&format!("spec.nodeName={node}"));
         pods.list(&on_node).await.unwrap().items
     }
 

@@ -15,6 +15,7 @@ mod agent_away;
 mod installation;
 mod plugin;
 mod policies;
+mod requests;
 mod server_away;
 mod services;
 mod start;

@@ -140,13 +140,13 @@ fn send_back(mut stream: TcpStream) {
 }
 
 /// A thread that ends with this value.
-struct Task {
+pub(crate) struct Task {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Task {
-    fn start(function: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
+    pub(crate) fn start(function: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         Self { stop, thread: Some(thread::spawn(move || function(&seen))) }

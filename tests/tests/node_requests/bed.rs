@@ -1,5 +1,6 @@
 //! Two nodes with agents and proxies: `a`, a client, and the servers `v` beside it and `w` on the other node.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
@@ -93,11 +94,11 @@ fn service(pod: &Pod, addresses: [&str; 2]) -> String {
 fn proxy_services(node: &Node, pods: &[Pod; 2]) {
     let mut text = String::new();
     for (table, index) in [("ip", 0), ("ip6", 1)] {
-        text +=
-            &format!("table {table} proxy {{\n chain before {{\n  type nat hook prerouting priority -100;\n");
+        write!(text, "table {table} proxy {{\n chain before {{\n  type nat hook prerouting priority -100;\n")
+            .unwrap();
         for (pod, addresses) in pods.iter().zip(SERVICES) {
             let to = SocketAddr::new(pod.address([Family::V4, Family::V6][index]), WEB);
-            text += &format!("  {table} daddr {} tcp dport 80 dnat to {to}\n", addresses[index]);
+            writeln!(text, "  {table} daddr {} tcp dport 80 dnat to {to}", addresses[index]).unwrap();
         }
         text += " }\n}\n";
     }

@@ -135,7 +135,7 @@ fn follow(options: &KeeperOptions, crew: &mut Crew<'_>) {
 fn make_directory(path: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(0o755)
         .create(path)
         .with_context(|| format!("making the directory {}", path.display()))
 }
