@@ -128,6 +128,30 @@ fn one_node_after_another_is_updated_and_every_node_has_an_agent_before_its_pods
     assert_eq!(serde_json::to_value(pod.tolerations).unwrap(), json!([{"operator": "Exists"}]));
 }
 
+#[test]
+fn the_proxy_is_set_up_with_eight_capabilities_in_pods_of_its_own_and_asks_no_api_server() {
+    let set: DaemonSet = only("polder.yaml", "DaemonSet", "polder-proxy");
+    let spec = set.spec.unwrap();
+    assert_eq!(
+        serde_json::to_value(spec.update_strategy).unwrap(),
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
+    );
+    let pod = spec.template.spec.unwrap();
+    let all = ["BPF", "KILL", "NET_ADMIN", "NET_BIND_SERVICE", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN"];
+    assert_eq!(capabilities(&pod), named(&[("proxy", &all)]));
+    assert_eq!(
+        folders(&pod),
+        BTreeMap::from([
+            ("/run/polder".to_owned(), folder("DirectoryOrCreate", &["proxy"])),
+            ("/sys/fs/bpf".to_owned(), folder("Directory", &["proxy"])),
+        ])
+    );
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    let drain = pod.containers[0].args.iter().flatten().find_map(|word| word.strip_prefix("--drain="));
+    let drain: i64 = drain.unwrap().parse().unwrap();
+    assert!(pod.termination_grace_period_seconds.unwrap() > drain, "it is left the time to drain");
+}
+
 /// `group/resources: verbs`
 fn rules(role: &str) -> Vec<String> {
     let role: ClusterRole = only("polder.yaml", "ClusterRole", role);
