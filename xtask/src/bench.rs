@@ -11,7 +11,7 @@ use crate::process;
 /// Which benchmark.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Its name: a file of tests/benches without `.rs`, or a folder there: `compiler`, `datapath`, `requests`
+    /// Its name: a file of tests/benches without `.rs`, or a folder there: `compiler`, `datapath`, `l7`, `requests`
     name: String,
     /// What to pass to it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -28,12 +28,19 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     );
     let mut command = process::cargo(root);
     command.args(["bench", "--package", "tests", "--bench", &options.name, "--"]).args(&options.arguments);
-    if options.name == "datapath" {
+    if ["datapath", "l7"].contains(&options.name.as_str()) {
         ensure!(
             process::is_root() || options.arguments.iter().any(|argument| argument == "--help"),
-            "the benchmark `datapath` makes network namespaces and loads BPF programs: it needs root"
+            "the benchmark `{}` makes network namespaces and loads BPF programs: it needs root",
+            options.name
         );
         command.env("POLDER_BPF_OBJECT", object(root)?);
+    }
+    if options.name == "l7" {
+        // What it runs, as users run it.
+        let mut programs = process::cargo(root);
+        programs.args(["build", "--quiet", "--release", "--package", "agent", "--package", "proxy"]);
+        process::run(&mut programs)?;
     }
     eprintln!("$ cargo bench --package tests --bench {}", options.name);
     let status = command.status().context("cannot start cargo")?;

@@ -32,6 +32,8 @@ pub(crate) struct Options {
 const LONG_CASES: &str = "100000";
 /// Packets through the real programs in a long run.
 const LONG_PACKETS: &str = "10000000";
+/// Requests of the test in which everything changes meanwhile.
+const LONG_REQUESTS: &str = "1000000";
 
 enum Outcome {
     Passed,
@@ -114,6 +116,7 @@ fn workspace_tests(root: &Path, options: &Options, object: Option<&Path>) -> Res
     command.args(["test", "--workspace", "--all-features"]);
     if options.long {
         command.arg("--release").env("PROPTEST_CASES", LONG_CASES).env("POLDER_PACKETS", LONG_PACKETS);
+        command.env("POLDER_REQUESTS", LONG_REQUESTS);
     }
     // What the tests that need the kernel ask it about.
     if let Some(object) = object {

@@ -22,6 +22,21 @@ pub(crate) fn is_saved(scene: &Scene, what: &str) {
     }
 }
 
+/// Waits until it is on disk that what has this in its name is gone.
+pub(crate) fn is_saved_as_gone(scene: &Scene, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let state = scene.agent.state().join("cluster.jsonl");
+    let is_gone = || {
+        let text = fs::read_to_string(&state).unwrap_or_default();
+        let last = text.lines().rfind(|line| line.contains(what));
+        last.is_none_or(|line| line.contains("\"gone\""))
+    };
+    while !is_gone() {
+        assert!(Instant::now() < deadline, "{what} is still saved\n{}", scene.agent.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn f3_while_the_server_is_away_what_was_known_stays_in_force_even_over_a_restart() {
     let Some(mut scene) = Scene::start_or_skip("aw-f3") else { return };

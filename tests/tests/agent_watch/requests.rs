@@ -10,7 +10,7 @@ use tests::node::lists::{Lists, compiled, published};
 
 use super::cluster::Cluster;
 use super::connects;
-use super::outages::is_saved;
+use super::outages::{is_saved, is_saved_as_gone};
 use super::packets::Scene;
 use super::rights::apply;
 use super::waiting::polctl;
@@ -67,6 +67,15 @@ fn has_lists(scene: &Scene, count: usize) -> Lists {
     }
 }
 
+/// Waits until the published lists are these.
+fn until_they_are(scene: &Scene, lists: &Lists) {
+    let deadline = Instant::now() + SOON;
+    while &has_lists(scene, lists.len()) != lists {
+        assert!(Instant::now() < deadline, "other lists are published than {:?}", lists.keys());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn our_own_kinds_are_followed_published_told_of_and_saved() {
     let Some(mut scene) = Scene::start_or_skip("aw-requests") else { return };
@@ -95,9 +104,11 @@ fn our_own_kinds_are_followed_published_told_of_and_saved() {
     let path = "refused: spec.ingress[0].http[0].path.regex: ";
     assert!(said.contains(path) && said.contains("the pods that it may select are closed"), "{said}");
     scene.cluster.delete(&policy("broken", 80, &json!({}))).unwrap();
+    until_they_are(&scene, &lists);
 
     // Without a server, and from what was saved.
     is_saved(&scene, "\"paths\"");
+    is_saved_as_gone(&scene, "broken");
     scene.cluster.server.stop_server();
     scene.agent.kill9().unwrap();
     let path = scene.agent.lists().join(lists.keys().next().unwrap());
@@ -109,11 +120,11 @@ fn our_own_kinds_are_followed_published_told_of_and_saved() {
     }
     let from_disk = |reason: &String| reason.contains("is enforced: not heard of yet");
     scene.agent.until("it enforces what was saved", |status| status.reasons.iter().any(from_disk)).unwrap();
-    assert_eq!(has_lists(&scene, 1), lists);
+    until_they_are(&scene, &lists);
 
     scene.cluster.server.start_server().unwrap();
     scene.is_enforced(3);
-    assert_eq!(has_lists(&scene, 1), lists);
+    until_they_are(&scene, &lists);
     scene.cluster.delete(&paths).unwrap();
     scene.friend_connects(true, SOON);
     has_lists(&scene, 0);

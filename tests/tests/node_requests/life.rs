@@ -176,3 +176,18 @@ fn a_newer_proxy_takes_what_begins_and_the_older_one_ends_when_it_has_nothing_le
         .unwrap();
     bed.proxies.push(newer);
 }
+
+#[test]
+fn f31_the_node_itself_asks_what_it_likes() {
+    let Some(bed) = bed("rq-node") else { return };
+    let (here, there) = (bed.agents[0].node(), bed.agents[1].node());
+    for family in Family::BOTH {
+        let to = bed.at(0, family, false);
+        let mut probe = Connection::open(here, to).unwrap();
+        assert_eq!(probe.ask("GET", "/healthz").unwrap().status, 200, "as kubelet does");
+        let mut other = Connection::open(there, to).unwrap();
+        assert_eq!(other.ask("GET", "/healthz/other").unwrap().status, 403, "another node is anybody");
+    }
+    assert!(!bed.servers[0].asked().contains("/healthz/other"), "LEAK");
+    assert!(!bed.proxies[0].access().contains("\"path\":\"/healthz\""), "nobody reads what the node asks");
+}

@@ -9,6 +9,7 @@
 
 mod bed;
 mod bulk;
+mod churn;
 mod http;
 mod life;
 mod matrix;
