@@ -14,8 +14,8 @@ const BPF_LINKER: &str = "0.13.0";
 const CARGO_DENY: &str = "0.20.2";
 
 /// What tests and benchmarks run inside network namespaces.
-const NETWORK_TOOLS: [&str; 8] =
-    ["nft", "iptables", "iptables-restore", "ipset", "ip", "tc", "bridge", "bpftool"];
+const NETWORK_TOOLS: [&str; 9] =
+    ["nft", "iptables", "iptables-restore", "ipset", "ip", "tc", "bridge", "bpftool", "ethtool"];
 
 /// Something the tests need.
 struct Need {
@@ -65,8 +65,8 @@ const NEEDS: [Need; 8] = [
         name: "network tools",
         why: "writes the rules that nodes have in tests, and that `cargo xtask bench datapath` measures beside Polder's",
         is_there: || NETWORK_TOOLS.iter().all(|program| process::find(program).is_some()),
-        install: |_| apt_install(&["nftables", "iptables", "ipset", "iproute2", "bpftool"]),
-        by_hand: "install nft, iptables, ipset, iproute2 and bpftool",
+        install: |_| apt_install(&["nftables", "iptables", "ipset", "iproute2", "bpftool", "ethtool"]),
+        by_hand: "install nft, iptables, ipset, iproute2, bpftool and ethtool",
     },
     Need {
         name: "web servers",

@@ -57,7 +57,8 @@ fn exchange(client: &Pod, to: SocketAddr) -> Result<()> {
 }
 
 fn bulk(name: &str, cni: Cni) {
-    if !root_or_skip(name) || !tool_or_skip("nft", name) || !tool_or_skip("nginx", name) {
+    let tools = ["nft", "nginx", "ethtool"];
+    if !root_or_skip(name) || !tools.iter().all(|tool| tool_or_skip(tool, name)) {
         return;
     }
     let bed = Bed::new(name, cni);
@@ -67,13 +68,9 @@ fn bulk(name: &str, cni: Cni) {
     for (mtu, offload) in [(1500, "on"), (1300, "on"), (1500, "off")] {
         for pod in [&bed.client, &bed.pods[0], &bed.pods[1]] {
             pod.ip(&format!("link set eth0 mtu {mtu}\n")).unwrap();
-            if tool_or_skip("ethtool", name) {
-                let features = [
-                    "-K", "eth0", "tso", offload, "gso", offload, "gro", offload, "tx", offload, "rx",
-                    offload,
-                ];
-                pod.command("ethtool", &features, "").unwrap();
-            }
+            let features =
+                ["-K", "eth0", "tso", offload, "gso", offload, "gro", offload, "tx", offload, "rx", offload];
+            pod.command("ethtool", &features, "").unwrap();
         }
         for server in [0, 1] {
             for family in Family::BOTH {
