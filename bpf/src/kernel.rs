@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use datapath::detour::Detour;
+use datapath::detour::{self, Detour};
 use datapath::event::{Report, Subject};
 use datapath::flow::{Flow, FlowKey, Fragment, FragmentKey};
 use datapath::hook::{Kernel, Service, ServiceKey};
@@ -111,10 +111,8 @@ impl<A: Stored> Kernel<A> for KernelMaps<A> {
     #[inline(always)]
     fn note_detour(&self, index: u16) {
         if let Some(last) = DETOURED.get_ptr_mut(u32::from(index)) {
-            // 0 says never.
-            let now = now() | 1;
             // SAFETY: the pointer is to a value of an array, which stays while programs run. Other CPUs write much the same.
-            unsafe { last.write_volatile(now) };
+            unsafe { last.write_volatile(detour::moment(now())) };
         }
     }
 

@@ -77,6 +77,13 @@ impl Detour {
     }
 }
 
+/// What is written down of a moment (in ticks) at which something went by the proxy: never 0, which says never, and never in the
+/// future.
+#[inline(always)]
+pub const fn moment(now: u32) -> u32 {
+    if now == 0 { u32::MAX } else { now }
+}
+
 /// Destination and source change places.
 #[inline(always)]
 fn swapped(frame: [u32; 3]) -> [u32; 3] {
@@ -116,6 +123,14 @@ mod tests {
             let detour = Detour::new(1, 2, 3, inner, false).with_macs(there, sender);
             assert_eq!(detour.macs(sender), there);
             assert_eq!(detour.macs(sender.other()), back);
+        }
+    }
+
+    #[test]
+    fn a_moment_is_neither_never_nor_to_come() {
+        for now in [0, 1, 2, u32::MAX - 1, u32::MAX] {
+            assert_ne!(moment(now), 0);
+            assert!(now.wrapping_sub(moment(now)) <= 1, "{now}");
         }
     }
 

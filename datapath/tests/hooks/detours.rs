@@ -325,6 +325,21 @@ fn a_backend_on_the_node_is_where_a_call_of_a_service_is_read() {
 }
 
 #[test]
+fn what_a_free_backend_answers_at_once_goes_to_the_proxy_at_any_moment() {
+    each(|own| {
+        for moment in [0, 1, 2, 3, u32::MAX] {
+            let (world, service) = with_service(own);
+            world.now.set(moment);
+            let (client, server) = ((own(1), 40_000), (own(3), 8080));
+            let sent = world.out_of(1, &tcp(client, (service, 80), SYN).bytes());
+            assert_eq!(world.to_pod(3, &tcp(client, server, SYN).bytes(), sent.mark).act, Act::Redirect);
+            let answer = tcp(server, client, SYN | ACK).bytes();
+            assert_eq!(world.out_of(3, &answer).act, Act::Redirect, "at {moment}");
+        }
+    });
+}
+
+#[test]
 fn a_backend_elsewhere_is_read_where_the_call_leaves_the_node() {
     for (index, own) in [four as fn(u8) -> IpAddr, six].into_iter().enumerate() {
         let (world, service) = with_service(own);

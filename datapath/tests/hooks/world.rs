@@ -8,7 +8,7 @@ use datapath::abi::{
     Address, Anchors, Direction, Endpoint, Generation, Halves, Identity, PortAtom, PortKey, RuleKey, RuleRow,
     RuleSetId, Slot, Transport,
 };
-use datapath::detour::Detour;
+use datapath::detour::{self, Detour};
 use datapath::event::{Report, Subject};
 use datapath::family::{Family, Ipv4, Ipv6};
 use datapath::fault::{Cause, Fault};
@@ -526,7 +526,7 @@ macro_rules! kernel {
                 self.detoured.borrow().get(&index).copied().unwrap_or(0)
             }
             fn note_detour(&self, index: u16) {
-                self.detoured.borrow_mut().insert(index, self.now.get() | 1);
+                self.detoured.borrow_mut().insert(index, detour::moment(self.now.get()));
             }
             fn report(&self, report: &Report, subject: &Subject) {
                 self.reports.borrow_mut().push((*report, *subject));
