@@ -52,9 +52,11 @@ impl Bed {
         for pod in [&client, &server, &nginx, &haproxy] {
             facts += &manifest::pod("shop", pod, &format!("app: {}", pod.name()));
         }
-        let polder = Polder::start(&node, &[("facts.yaml", facts), ("policies.yaml", policies())]).unwrap();
+        let manifests = [("facts.yaml", facts), ("policies.yaml", policies())];
+        // Connections that are over are remembered for ten seconds: more of them than a pod has anywhere else.
+        let polder = Polder::start_with(&node, &manifests, &["--flow-share", "250000"]).unwrap();
         polder.enforces(&["shop/client", "shop/server"]).unwrap();
-        let proxy = Proxy::start(&polder).unwrap();
+        let proxy = Proxy::start_with(&polder, &[]).unwrap();
         web::serve(&server, &[DIRECT, ONE, MANY]);
         let to = SocketAddr::from((server.ipv4(), DIRECT));
         let peers = [Peer::nginx(nginx, to), Peer::haproxy(haproxy, to)].into_iter().flatten().collect();

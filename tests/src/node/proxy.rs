@@ -35,6 +35,11 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one, and waits until the agent sends it what begins.
     pub fn start(polder: &Polder) -> Result<Self> {
+        Self::start_with(polder, &["--access-log"])
+    }
+
+    /// The same, with these arguments.
+    pub fn start_with(polder: &Polder, arguments: &[&str]) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = polder.socket().parent().context("the agent's folder")?.to_owned();
@@ -51,7 +56,7 @@ impl Proxy {
         ] {
             command.arg(flag).arg(value);
         }
-        command.arg("--access-log").env("NO_COLOR", "1").stdin(Stdio::null());
+        command.args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
         command.stdout(File::create(&access)?).stderr(File::create(&log)?);
         let before = polder.status()?.proxies;
         let node = polder.node().clone();
