@@ -302,9 +302,7 @@ impl Polder {
 
     /// The last lines of the agent's log.
     pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.scratch.log()).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        last_lines(&self.scratch.log())
     }
 
     /// The bpffs with the agent's pins.
@@ -352,6 +350,13 @@ impl Drop for Polder {
             eprintln!("{}: {error:#}", self.node.name());
         }
     }
+}
+
+/// The last lines of a log; none if it cannot be read.
+pub(super) fn last_lines(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 /// How much a counter grew.

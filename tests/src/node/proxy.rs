@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -15,7 +15,7 @@ use netlab::{Host, Node};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::polder::{Polder, object, program};
+use super::polder::{Polder, last_lines, object, program};
 
 /// How long a proxy may take to be there, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -130,12 +130,6 @@ impl Proxy {
     pub fn log(&self) -> String {
         last_lines(&self.log)
     }
-}
-
-fn last_lines(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 impl Drop for Proxy {
