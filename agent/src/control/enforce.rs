@@ -58,16 +58,7 @@ impl Control {
         if first && !self.armed {
             self.arm();
         }
-        if first && self.behind.is_none() {
-            match self.parts.dataplane.take_over() {
-                Ok(programs) => {
-                    tracing::info!(programs, "all that is attached is of this agent");
-                }
-                Err(error) => {
-                    self.fall_behind(&format!("programs attached by an agent before this one: {error}"));
-                }
-            }
-        }
+        self.take_over();
         let (generation, policies) = (self.parts.dataplane.generation(), self.compiler.policies().count());
         if delta.is_empty() && !first {
             tracing::debug!(generation, policies, "nothing to change in the kernel");
@@ -106,6 +97,22 @@ impl Control {
         }
     }
 
+    /// Puts an end to what an agent before this one attached, once the kernel holds what this one intends.
+    pub(super) fn take_over(&mut self) {
+        if self.took_over || !self.world.is_known || !self.armed || self.behind.is_some() {
+            return;
+        }
+        match self.parts.dataplane.take_over() {
+            Ok(programs) => {
+                self.took_over = true;
+                tracing::info!(programs, "all that is attached is of this agent");
+            }
+            Err(error) => {
+                self.fall_behind(&format!("programs attached by an agent before this one: {error}"));
+            }
+        }
+    }
+
     /// Removes the lists that no row names any more.
     fn sweep_lists(&mut self, published: Published) {
         // Programs of the agent before this one may still read maps of their own, whose rows name lists of their own.
@@ -131,6 +138,11 @@ impl Control {
     /// Brings the kernel from whatever it holds to what is intended.
     pub(super) fn catch_up(&mut self) {
         self.retry_at = Instant::now() + RETRY_EVERY;
+        if !self.world.is_known {
+            // Nothing is intended yet: what the kernel holds stays, and only what failed is tried again.
+            self.behind = None;
+            return self.follow();
+        }
         let image = match self.parts.dataplane.image() {
             Ok(image) => image,
             Err(error) => return self.fall_behind(&format!("reading the kernel's maps: {error}")),
@@ -140,6 +152,9 @@ impl Control {
         let intended = self.behind.is_some() || self.reconciled.is_none() || adopted;
         if self.perform(&steps) {
             self.behind = None;
+            if self.armed {
+                self.follow_proxies();
+            }
             if !found.is_empty() && !intended {
                 tracing::warn!(%found, "the kernel's maps were not as intended, and were put right");
             }

@@ -126,6 +126,8 @@ pub struct Control {
     failed: BTreeMap<u32, String>,
     /// Interfaces are hooked; before that, those that were there before the agent are left as they are.
     armed: bool,
+    /// Nothing of an agent before this one is attached any more.
+    took_over: bool,
     /// Why the kernel does not hold what is intended.
     behind: Option<String>,
     retry_at: Instant,
@@ -157,6 +159,7 @@ impl Control {
             held: BTreeMap::new(),
             failed: BTreeMap::new(),
             armed: false,
+            took_over: false,
             behind: None,
             retry_at: Instant::now(),
             reconciled: None,
@@ -214,6 +217,7 @@ impl Control {
                     }
                     if self.behind.is_some() && now >= self.retry_at {
                         self.catch_up();
+                        self.take_over();
                         self.note_enforced();
                     }
                     self.save();

@@ -198,6 +198,12 @@ pub(super) fn generation(directory: &Path) -> Result<Generation, Error> {
     Ok(map.get(&0)?.unwrap_or(0))
 }
 
+/// What programs are told in a set of maps of this ABI.
+pub(super) fn settings(directory: &Path) -> Result<Settings, Error> {
+    let map = Map::<u32, Settings>::new("settings", raw(directory, "settings", possible_cpus()?)?)?;
+    Ok(map.get(&0)?.unwrap_or_default())
+}
+
 fn raw(directory: &Path, name: &'static str, cpus: usize) -> Result<RawMap, Error> {
     let path = directory.join(name);
     let failed = |error| Error::Pin { path: path.clone(), operation: "open the pinned map", error };

@@ -15,7 +15,7 @@
 //! [`Dataplane::attach`].
 //!
 //! Maps of the same layout are taken as they are. For another layout (another ABI, other sizes) new ones are made beside the
-//! old, whose programs go on until [`Dataplane::take_over`]; flows are carried over if the ABI is the same. Of another ABI
+//! old, whose programs go on until [`Dataplane::take_over`]; flows, and which of them go by a proxy, are carried over if the ABI is the same. Of another ABI
 //! nothing is read but which interface has which number (map `numbers`, the same in all of them).
 //!
 //! Attaching and verifying concern the network namespace of the calling thread, so all calls must come from the same one.
@@ -153,6 +153,10 @@ impl Dataplane {
             // Another ABI may have other rows: then nothing else of it is read, and nothing was carried over.
             if before.abi == state.abi && writer.generation() == 0 {
                 writer.begin_at(maps::generation(&old)?.wrapping_add(2))?;
+                // What was carried over may go by a proxy, and the agent looks for proxies after its first packet.
+                let mut settings = Settings::new(rate);
+                settings.proxies = maps::settings(&old)?.proxies;
+                writer.maps.settings.set(&0, &settings)?;
             }
         }
         let hooks = Table::new(&root, options.hooks, options.xdp);
@@ -383,10 +387,10 @@ impl Dataplane {
     }
 }
 
-/// Gives the new set the flows of the old one: the same maps by a second name.
+/// Gives the new set the flows of the old one, and which of them go by a proxy: the same maps by a second name.
 fn carry_flows(root: &Root, before: &State, state: &State, object: &Object) -> Result<(), Error> {
     let cpus = maps::possible_cpus()?;
-    for name in ["flows4", "flows6", "shares"] {
+    for name in ["flows4", "flows6", "detours4", "detours6", "detoured", "shares"] {
         let (old, new) = (root.set(before).join(name), root.set(state).join(name));
         let failed = |operation, error| Error::Pin { path: old.clone(), operation, error };
         let Some(fd) = sys::pinned(&old).map_err(|error| failed("open the pinned map", error))? else {

@@ -137,11 +137,7 @@ fn the_process_that_reads_requests_may_do_nothing() {
         assert_eq!(value(set), ["0000000000000000"], "{set}");
     }
     assert_eq!((value("Groups:").len(), value("NoNewPrivs:")), (0, vec!["1".to_owned()]));
-    let descriptors = fs::read_dir(format!("/proc/{worker}/fdinfo")).unwrap();
-    let maps: Vec<_> = descriptors
-        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
-        .filter(|text| text.contains("map_type"))
-        .collect();
+    let maps = maps_of(worker);
     assert_eq!(maps.len(), 13);
     // O_CLOEXEC, and nothing that says it may be written to.
     assert!(maps.iter().all(|text| text.contains("flags:\t02000000\n")), "{maps:?}");
@@ -166,20 +162,27 @@ fn a_worker_that_dies_is_replaced_within_a_second() {
 }
 
 #[test]
-fn another_set_of_maps_is_read_by_another_worker_while_connections_of_the_old_one_go_on() {
+fn another_set_of_maps_judges_the_next_request_of_every_connection_and_breaks_none() {
     let Some(mut rig) = rig("another set of maps") else { return };
-    let mut open = rig.open(Family::Four, 4000);
-    assert_eq!(open.get("/public/a").0, 200);
+    let mut open: Vec<_> = (4000..4003).map(|port| rig.open(Family::Four, port)).collect();
+    for client in &mut open {
+        assert_eq!(client.get("/public/a").0, 200);
+    }
     let before = rig.proxy.workers();
     rig.pinned.replace();
-    wait("there are two", || rig.proxy.workers().len() == 2);
-    // The new one is ready soon; what comes earlier is for the old one, which does not know of it.
+    for port in 4000..4003 {
+        rig.pinned.begin(Family::Four.client(port), Family::Four.server());
+    }
+    // Until then the old set is read, which does not know of a connection that begins.
     sleep(Duration::from_millis(500));
-    assert_eq!(rig.open(Family::Four, 4001).get("/public/a").0, 200);
-    assert_eq!(open.get("/public/a").0, 200);
-    drop(open);
-    wait("the old one ends", || rig.proxy.workers().len() == 1);
-    assert_ne!(rig.proxy.workers(), before);
+    assert_eq!(rig.open(Family::Four, 4003).get("/public/a").0, 200);
+    assert_eq!(open[0].get("/public/b").0, 200);
+    rig.pinned.turn();
+    for client in &mut open {
+        assert_eq!(client.get("/public/c").0, 403, "by the rules of the set that is in use");
+    }
+    assert_eq!(rig.proxy.workers(), before);
+    assert_eq!(maps_of(before[0]).len(), 13, "the old set is let go of");
 }
 
 #[test]
@@ -225,4 +228,13 @@ fn it_ends_when_it_was_told_to_and_no_connection_is_left() {
     wait("it ends", || rig.proxy.has_ended().is_some());
     assert_eq!(rig.proxy.has_ended(), Some(true));
     wait("nothing is left of it", || !rig.has_device());
+}
+
+/// What the kernel says of each map that a process has open.
+fn maps_of(process: u32) -> Vec<String> {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fdinfo")).unwrap();
+    descriptors
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+        .filter(|text| text.contains("map_type"))
+        .collect()
 }

@@ -208,6 +208,11 @@ impl Polder {
         self.bounding = bounding;
     }
 
+    /// From the next start on the agent has these arguments, too.
+    pub fn argue(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
     /// The agent's process.
     pub fn process(&self) -> Option<u32> {
         self.agent.as_ref().map(Child::id)

@@ -73,6 +73,32 @@ fn the_next_request_obeys_a_change_and_no_connection_that_is_allowed_breaks() {
 }
 
 #[test]
+fn maps_of_another_layout_break_no_connection_and_the_next_request_obeys_them() {
+    let Some(mut bed) = bed("rq-layout") else { return };
+    let mut kept = [connect(&bed, 0), connect(&bed, 0)];
+    for connection in &mut kept {
+        assert_eq!(connection.ask("GET", "/public/1").unwrap().status, 200);
+    }
+    bed.agents[0].argue(&["--rules", "100000"]);
+    bed.agents[0].restart().unwrap();
+    assert_eq!(kept[0].ask("GET", "/public/2").unwrap().status, 200, "while the agent makes its maps");
+    bed.agents[0].settle().unwrap();
+    let begun = Instant::now();
+    while !bed.proxies[0].log().contains("another set of maps") {
+        assert!(begun.elapsed() < SOON, "{}", bed.proxies[0].log());
+        assert_eq!(kept[0].ask("GET", "/public/3").unwrap().status, 200, "while the proxy hears of them");
+    }
+    for connection in &mut kept {
+        assert_eq!(connection.ask("GET", "/public/4").unwrap().status, 200);
+    }
+    assert_eq!(status(&bed, 0, "/public/5"), Some(200));
+    bed.policies(&private());
+    assert_eq!(kept[0].ask("GET", "/private/6").unwrap().status, 200);
+    assert_eq!(kept[1].ask("GET", "/public/7").unwrap().status, 403);
+    assert!(!bed.servers[0].asked().contains("/public/7"), "LEAK");
+}
+
+#[test]
 fn f7_a_connection_that_nobody_read_is_cut_when_a_rule_comes() {
     let Some(bed) = bed("rq-cut") else { return };
     bed.policies("");

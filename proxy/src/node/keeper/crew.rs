@@ -1,49 +1,27 @@
-//! The workers: one that takes connections, and those whose connections have not ended yet.
+//! The worker, and the next one when it dies.
 
-use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
 use super::worker::{self, Event, Things, Worker};
-use crate::handover::Order;
-use crate::kernel::pins::Set;
-use crate::kernel::tables::Tables;
+use crate::handover::Rules;
 use crate::options::KeeperOptions;
 
-/// What workers read: opened anew whenever the agent has another set of maps.
-#[derive(Debug)]
-pub(super) struct Rules {
-    /// Which set it is.
-    pub(super) set: Set,
-    tables: Tables,
-    lists: OwnedFd,
-}
-
-impl Rules {
-    /// Opens a set.
-    pub(super) fn open(set: Set, options: &KeeperOptions) -> Result<Self> {
-        let lists =
-            File::open(&options.lists).with_context(|| format!("opening {}", options.lists.display()))?;
-        Ok(Self { tables: set.open()?, set, lists: lists.into() })
-    }
-}
-
-/// All workers of a keeper.
+/// All workers of a keeper, one after the other.
 pub(super) struct Crew<'a> {
     options: &'a KeeperOptions,
     listener: OwnedFd,
     metrics: OwnedFd,
-    rules: Rules,
-    /// The one that takes connections, or will.
+    /// What workers judge by.
+    rules: Arc<Rules>,
     current: Option<Worker>,
-    /// Those that were replaced.
-    old: Vec<Worker>,
     /// When the next one is started in place of one that died.
     restart: Option<Instant>,
     backoff: Backoff,
@@ -66,9 +44,8 @@ impl<'a> Crew<'a> {
             options,
             listener,
             metrics,
-            rules,
+            rules: Arc::new(rules),
             current: None,
-            old: Vec::new(),
             restart: None,
             backoff: Backoff::default(),
             restarts: 0,
@@ -78,11 +55,6 @@ impl<'a> Crew<'a> {
         };
         crew.start()?;
         Ok(crew)
-    }
-
-    /// What the workers read.
-    pub(super) fn set(&self) -> &Set {
-        &self.rules.set
     }
 
     /// Waits until a worker is ready, and looks after all of them meanwhile. Once it is time to finish it ends when all have
@@ -96,8 +68,10 @@ impl<'a> Crew<'a> {
             };
             match event {
                 Some(Event::Ready(number)) => {
-                    if self.current.as_ref().is_some_and(|current| current.number == number) {
-                        self.takes_over();
+                    if let Some(current) = self.current.as_mut().filter(|current| current.number == number) {
+                        if let Some(deadline) = self.finish {
+                            current.finish(deadline);
+                        }
                         return Some(());
                     }
                 }
@@ -112,62 +86,40 @@ impl<'a> Crew<'a> {
         None
     }
 
-    /// Starts a worker that reads another set of maps. The one before takes connections until this one does.
-    pub(super) fn replace(&mut self, rules: Rules) -> Result<()> {
-        self.rules = rules;
-        self.old.extend(self.current.take());
-        self.start()
+    /// Has workers judge by these from now on.
+    pub(super) fn follow(&mut self, rules: Rules) {
+        self.rules = Arc::new(rules);
+        if let Some(current) = &self.current {
+            current.follow(Arc::clone(&self.rules));
+        }
     }
 
     /// Ends when no connection is left, and takes new ones until then.
     pub(super) fn finish(&mut self) {
-        let deadline = Instant::now() + self.patience();
+        let deadline = Instant::now() + Duration::from_secs(self.options.drain);
         self.finish = Some(deadline);
-        for worker in self.current.iter_mut().chain(&mut self.old) {
-            worker.order(Order::Finish, deadline);
+        if let Some(current) = &mut self.current {
+            current.finish(deadline);
         }
     }
 
-    fn patience(&self) -> Duration {
-        Duration::from_secs(self.options.drain)
-    }
-
     fn is_over(&self) -> bool {
-        self.finish.is_some() && self.current.is_none() && self.old.is_empty() && self.restart.is_none()
+        self.finish.is_some() && self.current.is_none() && self.restart.is_none()
     }
 
     fn start(&mut self) -> Result<()> {
         self.restart = None;
         self.numbers += 1;
-        let things = Things {
-            listener: self.listener.as_fd(),
-            metrics: self.metrics.as_fd(),
-            lists: self.rules.lists.as_fd(),
-            tables: &self.rules.tables,
-        };
+        let things =
+            Things { listener: self.listener.as_fd(), metrics: self.metrics.as_fd(), rules: &self.rules };
         let options = worker::options(self.options, self.restarts);
         let worker = Worker::start(self.numbers, &options, things, self.events.0.clone())?;
         self.current = Some(worker);
         Ok(())
     }
 
-    /// The current worker takes connections.
-    fn takes_over(&mut self) {
-        let drained = Instant::now() + self.patience();
-        for worker in &mut self.old {
-            worker.order(Order::Drain, drained);
-        }
-        if let (Some(deadline), Some(current)) = (self.finish, &mut self.current) {
-            current.order(Order::Finish, deadline);
-        }
-    }
-
     fn ended(&mut self, number: u64, is_well: bool, status: &str) {
-        self.old.retain(|worker| worker.number != number);
-        let Some(current) = self.current.take_if(|current| current.number == number) else {
-            tracing::info!(status, "a worker that was replaced has ended");
-            return;
-        };
+        let Some(current) = self.current.take_if(|current| current.number == number) else { return };
         if self.finish.is_some_and(|deadline| is_well || deadline <= Instant::now()) {
             tracing::info!(status, "the worker has ended");
             return;
@@ -180,16 +132,16 @@ impl<'a> Crew<'a> {
 
     /// When something is to be done next.
     fn due(&self) -> Option<Instant> {
-        let deadlines = self.current.iter().chain(&self.old).filter_map(|worker| worker.deadline);
-        deadlines.chain(self.restart).min()
+        let deadline = self.current.as_ref().and_then(|worker| worker.deadline);
+        deadline.into_iter().chain(self.restart).min()
     }
 
     fn on_time(&mut self, now: Instant) {
-        for worker in self.current.iter_mut().chain(&mut self.old) {
-            if worker.deadline.take_if(|deadline| *deadline <= now).is_some() {
-                tracing::warn!("connections that did not end in time are cut off");
-                worker.kill();
-            }
+        if let Some(worker) = &mut self.current
+            && worker.deadline.take_if(|deadline| *deadline <= now).is_some()
+        {
+            tracing::warn!("connections that did not end in time are cut off");
+            worker.kill();
         }
         if self.restart.is_some_and(|restart| restart <= now)
             && let Err(error) = self.start()

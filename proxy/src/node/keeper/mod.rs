@@ -18,7 +18,7 @@ mod sysctl;
 mod veth;
 mod worker;
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -32,16 +32,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::accept::Accept;
-use self::crew::{Crew, Rules};
+use self::crew::Crew;
 use self::namespace::Namespace;
 use self::veth::Outside;
+use crate::handover::Rules;
 use crate::kernel::pins::Set;
 use crate::options::KeeperOptions;
 
-/// How often it is looked what the agent has pinned.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked what the agent has pinned: for so long requests may be judged by what an agent before it wrote.
+const LOOK: Duration = Duration::from_millis(50);
 /// Every so many looks it is said that it is waited.
-const SAY: u32 = 20;
+const SAY: u32 = 200;
 
 /// Runs until it is told to end.
 pub(crate) fn run(options: &KeeperOptions) -> Result<()> {
@@ -53,7 +54,7 @@ pub(crate) fn run(options: &KeeperOptions) -> Result<()> {
 async fn keep(options: &KeeperOptions) -> Result<()> {
     let mut signals = Signals::new().context("listening to signals")?;
     make_directory(&options.lists)?;
-    let rules = tokio::select! {
+    let (mut set, rules) = tokio::select! {
         rules = first_rules(options) => rules,
         _ = signals.next() => return Ok(()),
     };
@@ -71,10 +72,10 @@ async fn keep(options: &KeeperOptions) -> Result<()> {
         tokio::select! {
             ready = crew.attend() => match (ready, outside.take()) {
                 (Some(()), Some(outside)) => open(outside)?,
-                (Some(()), None) => tracing::info!("another worker has taken over"),
+                (Some(()), None) => tracing::info!("another worker takes connections"),
                 (None, _) => return Ok(()),
             },
-            _ = look.tick(), if !is_finishing => follow(options, &mut crew),
+            _ = look.tick() => follow(options, &mut set, &mut crew),
             said = signals.next() => match said {
                 Said::Finish if !is_finishing => {
                     tracing::info!("ends when no connection is left");
@@ -95,14 +96,14 @@ fn open(outside: Outside) -> Result<()> {
 }
 
 /// What the agent has pinned, as soon as it has.
-async fn first_rules(options: &KeeperOptions) -> Rules {
+async fn first_rules(options: &KeeperOptions) -> (Set, Rules) {
     let mut look = interval(LOOK);
     for count in 0_u32.. {
         look.tick().await;
         let found = Set::in_use(&options.bpffs, &options.lists)
-            .and_then(|set| set.map(|set| Rules::open(set, options)).transpose());
+            .and_then(|set| set.map(|set| Ok((rules(&set, options)?, set))).transpose());
         match found {
-            Ok(Some(rules)) => return rules,
+            Ok(Some((rules, set))) => return (set, rules),
             Ok(None) if count.is_multiple_of(SAY) => {
                 tracing::info!(bpffs = %options.bpffs.display(), "waits for polder-agent, which has pinned nothing yet");
             }
@@ -116,13 +117,14 @@ async fn first_rules(options: &KeeperOptions) -> Rules {
     std::future::pending().await
 }
 
-/// Has another worker take over if the agent has pinned another set of maps. One that is of another version, or gone, is no
-/// reason to leave the one in use.
-fn follow(options: &KeeperOptions, crew: &mut Crew<'_>) {
+/// Has requests be judged by another set of maps if the agent has pinned one. One that is of another version, or gone, is no
+/// reason to leave the one in use: what is carried over to such a set is nothing, so the kernel sends no connection any more.
+fn follow(options: &KeeperOptions, current: &mut Set, crew: &mut Crew<'_>) {
     let found = match Set::in_use(&options.bpffs, &options.lists) {
-        Ok(Some(set)) if set != *crew.set() => Rules::open(set, options).and_then(|rules| {
+        Ok(Some(set)) if set != *current => rules(&set, options).map(|rules| {
             tracing::info!("the agent has another set of maps");
-            crew.replace(rules)
+            crew.follow(rules);
+            *current = set;
         }),
         Ok(_) => Ok(()),
         Err(error) => Err(error),
@@ -130,6 +132,12 @@ fn follow(options: &KeeperOptions, crew: &mut Crew<'_>) {
     if let Err(error) = found {
         tracing::debug!("what the agent has pinned is not used: {error:#}");
     }
+}
+
+/// Opens what is in a set.
+fn rules(set: &Set, options: &KeeperOptions) -> Result<Rules> {
+    let lists = File::open(&options.lists).with_context(|| format!("opening {}", options.lists.display()))?;
+    Ok(Rules { tables: set.open()?, lists: lists.into() })
 }
 
 fn make_directory(path: &Path) -> Result<()> {

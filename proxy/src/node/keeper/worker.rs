@@ -3,16 +3,16 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use crate::handover::{self, Order, READY};
-use crate::kernel::tables::Tables;
+use crate::handover::{self, READY, Rules};
 use crate::options::{KeeperOptions, WorkerOptions};
 
 /// This program, even if its file was replaced meanwhile.
@@ -34,15 +34,14 @@ pub(super) struct Things<'a> {
     pub(super) listener: BorrowedFd<'a>,
     /// Where metrics are asked for.
     pub(super) metrics: BorrowedFd<'a>,
-    /// The directory of lists.
-    pub(super) lists: BorrowedFd<'a>,
-    /// The maps.
-    pub(super) tables: &'a Tables,
+    /// What requests are judged by.
+    pub(super) rules: &'a Rules,
 }
 
 /// What whoever attends to a worker is told.
 enum Told {
-    Order(Order),
+    Rules(Arc<Rules>),
+    Finish,
     Kill,
 }
 
@@ -75,8 +74,8 @@ impl Worker {
         }
         let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).kill_on_drop(true).spawn();
         let child = child.context("starting a worker")?;
-        let Things { listener, metrics, lists, tables } = things;
-        handover::send(ours.as_fd(), listener, metrics, lists, tables)
+        let Things { listener, metrics, rules } = things;
+        handover::send_all(ours.as_fd(), listener, metrics, rules)
             .context("handing things over to a worker")?;
         ours.set_nonblocking(true).context("the socket to a worker")?;
         let channel = UnixStream::from_std(ours).context("the socket to a worker")?;
@@ -85,10 +84,15 @@ impl Worker {
         Ok(Self { number, started: Instant::now(), deadline: None, commands })
     }
 
-    /// Gives it an order, and time to obey.
-    pub(super) fn order(&mut self, order: Order, deadline: Instant) {
-        self.deadline = Some(self.deadline.map_or(deadline, |known| known.min(deadline)));
-        self.tell(Told::Order(order));
+    /// Has it judge by these from now on.
+    pub(super) fn follow(&self, rules: Arc<Rules>) {
+        self.tell(Told::Rules(rules));
+    }
+
+    /// Has it end when nothing comes any more, or then.
+    pub(super) fn finish(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+        self.tell(Told::Finish);
     }
 
     /// Ends it. Its end is heard of as any other.
@@ -130,13 +134,23 @@ async fn attend(
                 Ok(())
             },
             command = commands.recv() => match command {
-                Some(Told::Order(order)) => channel.write_u8(order.byte()).await,
+                Some(Told::Rules(rules)) => say(&channel, |to| rules.send(to)).await,
+                Some(Told::Finish) => say(&channel, handover::send_finish).await,
                 Some(Told::Kill) | None => child.start_kill(),
             },
         };
         if let Err(error) = problem {
+            // It is at its end, or must be: what it judges by may hold no more.
             tracing::debug!(number, %error, "telling a worker");
+            let _ended_already = child.start_kill();
         }
     };
     let _unheard = events.send(Event::Ended(number, ended));
+}
+
+async fn say(
+    channel: &UnixStream,
+    send: impl Fn(BorrowedFd<'_>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    channel.async_io(Interest::WRITABLE, || send(channel.as_fd())).await
 }

@@ -35,7 +35,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use proxy::connection::Proxy;
 use proxy::limits::Limits;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -44,8 +44,9 @@ use self::counts::Counts;
 use self::door::House;
 use self::leaving::Leaving;
 use self::lists::Library;
-use self::warden::Tribunal;
-use crate::handover::{Handover, Order, READY};
+use self::warden::{Book, Tribunal};
+use crate::handover::{Handover, Order, READY, Rules};
+use crate::kernel::tables::Tables;
 use crate::options::WorkerOptions;
 
 /// How often it is looked whether it is time to end.
@@ -55,7 +56,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) fn run(options: &WorkerOptions) -> Result<()> {
     let channel = Handover::channel().context("looking for the keeper")?;
     let handover = Handover::receive(channel.as_fd())?;
-    privileges::give_up(options.user, &handover.tables)?;
+    privileges::give_up(options.user, &handover.rules.tables)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(options, handover, channel))
 }
@@ -68,13 +69,13 @@ async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) ->
     registry.register("l7_worker_restarts", "How often a process that reads requests died", restarts);
     let house = Arc::new(House {
         proxy: Proxy::new(Limits::default(), Arc::new(access), &mut registry),
-        tribunal: Arc::new(Tribunal::new(handover.tables, Library::new(handover.lists), counts.clone())),
+        tribunal: Arc::new(Tribunal::new(book(handover.rules), counts.clone())),
         counts,
         open: AtomicUsize::new(0),
     });
     let metrics =
         UnixListener::from_std(StdUnixListener::from(handover.metrics)).context("the metrics socket")?;
-    let mut page = Some(tokio::spawn(page::serve(metrics, Arc::new(registry))));
+    tokio::spawn(page::serve(metrics, Arc::new(registry)));
     let listener = door::listener(handover.listener).context("the listener")?;
     let channel = StdUnixStream::from(channel);
     channel.set_nonblocking(true).context("the socket to the keeper")?;
@@ -85,22 +86,23 @@ async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) ->
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = door::accept(&listener, &house), if leaving.accepts() => {}
-            said = keeper.read_u8() => match said {
-                Ok(byte) => if let Some(order) = Order::of(byte) { leaving.obey(order) },
-                // Whoever would look after this process is gone, and with it the program that sends connections here.
-                Err(_) => return Ok(()),
-            },
+            () = door::accept(&listener, &house) => {}
+            // What cannot be understood may have been what is to be judged by: then this process has to end, too.
+            order = keeper.async_io(Interest::READABLE, || Order::receive(keeper.as_fd())) => {
+                match order.context("orders of the keeper")? {
+                    Order::Rules(rules) => house.tribunal.follow(book(*rules)),
+                    Order::Finish => leaving.finish(),
+                    Order::End => return Ok(()),
+                }
+            }
             _ = look.tick() => {}
-        }
-        // Whoever took over tells of itself.
-        if !leaving.accepts()
-            && let Some(page) = page.take()
-        {
-            page.abort();
         }
         if leaving.is_over(Instant::now(), house.open.load(Ordering::Relaxed)) {
             return Ok(());
         }
     }
+}
+
+fn book(rules: Rules) -> Book<Tables> {
+    Book { source: rules.tables, library: Library::new(rules.lists) }
 }

@@ -1,7 +1,7 @@
 //! The policy of one connection: its snapshot, taken anew whenever the generation changes.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use datapath::http::{ClientHello, Head, Request, Version};
 use datapath::lookup::Decision;
@@ -16,24 +16,40 @@ use super::seldom::Seldom;
 use super::snapshot::{Closed, Snapshot};
 use crate::kernel::tables::Source;
 
+/// What requests are judged by: maps, and the lists that their rows name.
+#[derive(Debug)]
+pub(crate) struct Book<S> {
+    pub(crate) source: S,
+    pub(crate) library: Library,
+}
+
 /// What all connections are judged by.
 #[derive(Debug)]
 pub(crate) struct Tribunal<S> {
-    source: S,
-    library: Library,
+    book: RwLock<Arc<Book<S>>>,
     counts: Counts,
     complaints: Seldom,
 }
 
 impl<S: Source> Tribunal<S> {
-    /// Over maps and lists.
-    pub(crate) fn new(source: S, library: Library, counts: Counts) -> Self {
-        Self { source, library, counts, complaints: Seldom::default() }
+    /// By maps and lists.
+    pub(crate) fn new(book: Book<S>, counts: Counts) -> Self {
+        Self { book: RwLock::new(Arc::new(book)), counts, complaints: Seldom::default() }
     }
 
-    fn take(&self, ends: Ends) -> Result<Arc<Snapshot>, Closed> {
+    /// From now on by others: every connection is judged anew at its next request.
+    pub(crate) fn follow(&self, book: Book<S>) {
+        *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+    }
+
+    fn book(&self) -> Arc<Book<S>> {
+        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, ends: Ends) -> Result<Held<S>, Closed> {
+        let book = self.book();
         let load = |key| {
-            let told = self.library.list(key).inspect_err(|error| {
+            let told = book.library.list(key).inspect_err(|error| {
                 self.counts.missing_lists.inc();
                 if self.complaints.is_due() {
                     let list = lists::name(key);
@@ -42,8 +58,13 @@ impl<S: Source> Tribunal<S> {
             });
             told.ok()
         };
-        let taken = Snapshot::take(&self.source, load, ends);
-        taken.map(Arc::new).inspect_err(|closed| self.tell(closed))
+        match Snapshot::take(&book.source, load, ends) {
+            Ok(snapshot) => Ok(Held { snapshot: Arc::new(snapshot), book }),
+            Err(closed) => {
+                self.tell(&closed);
+                Err(closed)
+            }
+        }
     }
 
     fn tell(&self, closed: &Closed) {
@@ -64,12 +85,30 @@ impl<S: Source> Tribunal<S> {
     }
 }
 
+/// What a connection was judged by last.
+#[derive(Debug)]
+struct Held<S> {
+    snapshot: Arc<Snapshot>,
+    /// Where that is from.
+    book: Arc<Book<S>>,
+}
+
+impl<S: Source> Held<S> {
+    /// Whether it still holds.
+    fn is_current(&self, tribunal: &Tribunal<S>) -> bool {
+        let generation = self.book.source.generation();
+        generation.is_ok_and(|generation| self.snapshot.generation() == generation)
+            && self.snapshot.is_complete()
+            && Arc::ptr_eq(&self.book, &tribunal.book())
+    }
+}
+
 /// The policy of one connection.
 #[derive(Debug)]
 pub(crate) struct Warden<S> {
     tribunal: Arc<Tribunal<S>>,
     ends: Ends,
-    held: Mutex<Result<Arc<Snapshot>, Reason>>,
+    held: Mutex<Result<Held<S>, Reason>>,
 }
 
 impl<S: Source> Warden<S> {
@@ -79,8 +118,8 @@ impl<S: Source> Warden<S> {
     ///
     /// Nothing may pass it, whatever it asks.
     pub(crate) fn new(tribunal: Arc<Tribunal<S>>, ends: Ends) -> Result<Self, Closed> {
-        let snapshot = tribunal.take(ends)?;
-        Ok(Self { tribunal, ends, held: Mutex::new(Ok(snapshot)) })
+        let held = tribunal.take(ends)?;
+        Ok(Self { tribunal, ends, held: Mutex::new(Ok(held)) })
     }
 
     /// Looks again at who is asked, once the server's side of the connection is open: its first packet may have shown the kernel
@@ -88,10 +127,10 @@ impl<S: Source> Warden<S> {
     /// that end: this one connection fails, and the client's next is judged by all ends from the start.
     pub(crate) fn confirm(&self) -> io::Result<()> {
         let mut held = self.lock();
-        let before = held.as_ref().ok().cloned();
+        let before = held.as_ref().ok().map(|held| Arc::clone(&held.snapshot));
         *held = self.tribunal.take(self.ends).map_err(|closed| reason(&closed));
         match (before, held.as_ref()) {
-            (Some(before), Ok(after)) if before.asks() == after.asks() => Ok(()),
+            (Some(before), Ok(after)) if before.asks() == after.snapshot.asks() => Ok(()),
             _ => {
                 self.tribunal.counts.changed_ends.inc();
                 Err(io::ErrorKind::PermissionDenied.into())
@@ -101,14 +140,11 @@ impl<S: Source> Warden<S> {
 
     /// What holds now.
     fn current(&self) -> Result<Arc<Snapshot>, Reason> {
-        let generation = self.tribunal.source.generation();
         let mut held = self.lock();
-        match (generation, held.as_ref()) {
-            (Ok(generation), Ok(snapshot))
-                if snapshot.generation() == generation && snapshot.is_complete() => {}
-            _ => *held = self.tribunal.take(self.ends).map_err(|closed| reason(&closed)),
+        if !held.as_ref().is_ok_and(|held| held.is_current(&self.tribunal)) {
+            *held = self.tribunal.take(self.ends).map_err(|closed| reason(&closed));
         }
-        held.clone()
+        held.as_ref().map(|held| Arc::clone(&held.snapshot)).map_err(|reason| *reason)
     }
 
     fn decide(&self, request: &Request<'_>) -> policy::Verdict {
@@ -119,7 +155,7 @@ impl<S: Source> Warden<S> {
     }
 
     /// A snapshot is replaced as a whole, so a panic elsewhere leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, Result<Arc<Snapshot>, Reason>> {
+    fn lock(&self) -> MutexGuard<'_, Result<Held<S>, Reason>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,7 +170,7 @@ fn reason(closed: &Closed) -> Reason {
 impl<S: Source + Send + Sync> Policy for Warden<S> {
     fn generation(&self) -> u64 {
         // No generation has this number: whoever asks again is told that nothing passes.
-        self.tribunal.source.generation().map_or(u64::MAX, u64::from)
+        self.tribunal.book().source.generation().map_or(u64::MAX, u64::from)
     }
 
     fn protocols(&self) -> Protocols {
@@ -179,7 +215,8 @@ mod tests {
         lists: &tempfile::TempDir,
     ) -> (Arc<Tribunal<Fake>>, Result<Warden<Fake>, Closed>) {
         let library = Library::new(File::open(lists.path()).unwrap().into());
-        let tribunal = Arc::new(Tribunal::new(source, library, Counts::new(&mut Registry::default())));
+        let tribunal =
+            Arc::new(Tribunal::new(Book { source, library }, Counts::new(&mut Registry::default())));
         let warden = Warden::new(Arc::clone(&tribunal), ends());
         (tribunal, warden)
     }
@@ -205,11 +242,11 @@ mod tests {
     fn a_request_reads_no_map_unless_the_generation_changed() {
         let (tribunal, warden) = warden(one_pod(), &lists());
         let warden = warden.unwrap();
-        let reads = || tribunal.source.reads.load(Ordering::Relaxed);
+        let reads = || tribunal.book().source.reads.load(Ordering::Relaxed);
         let before = reads();
         assert!(allows(&warden) && allows(&warden));
         assert_eq!(reads(), before);
-        tribunal.source.generation.store(1, Ordering::Relaxed);
+        tribunal.book().source.generation.store(1, Ordering::Relaxed);
         assert!(!allows(&warden));
         assert_ne!(reads(), before);
     }
@@ -224,10 +261,10 @@ mod tests {
         let (tribunal, warden) = warden(fake, &lists());
         let warden = warden.unwrap();
         assert!(warden.confirm().is_ok());
-        tribunal.source.set_flow(server(9));
+        tribunal.book().source.set_flow(server(9));
         assert_eq!(warden.confirm().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(tribunal.counts.changed_ends.get(), 1);
-        tribunal.source.set_flow(None);
+        tribunal.book().source.set_flow(None);
         assert!(warden.confirm().is_err());
     }
 
