@@ -63,7 +63,7 @@ pub fn polder_from_outside(context: TcContext) -> i32 {
 pub fn polder_to_outside(context: TcContext) -> i32 {
     let (frame, arrival) = (Skb::new(&context), arrival(&context));
     let outcome = hook::to_outside(&FOUR, &SIX, &frame, &arrival, ThisCpu);
-    finish(&context, &frame, &arrival, outcome, None)
+    finish(&context, &frame, &arrival, outcome, Some(Towards::Back))
 }
 
 /// Packets that a proxy sends: TC ingress of the device that leads to it.
@@ -142,7 +142,7 @@ fn finish(
             TC_ACT_UNSPEC
         }
         (Act::Redirect, _) => detour::there(context, outcome.device()),
-        // At an uplink the addresses are no longer those that the sender knows.
+        // Whoever is outside the node is not told.
         (Act::Drop, _) | (Act::Reject, None) => TC_ACT_SHOT,
         (Act::Reject, Some(towards)) => match arrival.ether_type {
             ether_type::IPV4 => reject::reject::<Ipv4>(skb, frame, towards),

@@ -18,6 +18,8 @@ pub enum Towards {
     Pod,
     /// The node, as if the pod had sent it: the packet was for the pod.
     Node,
+    /// The pod that sent it, as if it came in from outside: what translated the packet on its way translates the answer back.
+    Back,
 }
 
 /// Turns a packet into the answer to it and sends that, or drops the packet where that is not possible.
@@ -29,8 +31,13 @@ pub fn reject<A: Readable + Answering + Stored>(skb: *mut __sk_buff, frame: &Skb
     }
     // SAFETY: the kernel hands a classifier a context that is valid for the whole run.
     let interface = unsafe { (*skb).ifindex };
-    let Some(own) = maps::interface(interface) else { return TC_ACT_SHOT };
-    let index = own.index;
+    let mark = match towards {
+        Towards::Back => Mark::Outside,
+        Towards::Pod | Towards::Node => {
+            let Some(own) = maps::interface(interface) else { return TC_ACT_SHOT };
+            Mark::Judged(own.index)
+        }
+    };
     let Some(work) = A::work() else { return TC_ACT_SHOT };
     if A::any(frame, &mut work.headers).is_err() {
         return TC_ACT_SHOT;
@@ -49,10 +56,10 @@ pub fn reject<A: Readable + Answering + Stored>(skb: *mut __sk_buff, frame: &Skb
     tally(Tally::Rejections);
     // SAFETY: as above; the mark may be written.
     unsafe {
-        (*skb).mark = Mark::Judged(index).put((*skb).mark, maps::settings().mark_shift);
+        (*skb).mark = mark.put((*skb).mark, maps::settings().mark_shift);
         let flags = match towards {
             Towards::Pod => 0,
-            Towards::Node => u64::from(BPF_F_INGRESS),
+            Towards::Node | Towards::Back => u64::from(BPF_F_INGRESS),
         };
         bpf_redirect(interface, flags) as i32
     }

@@ -15,8 +15,8 @@
 //! [`Dataplane::attach`].
 //!
 //! Maps of the same layout are taken as they are. For another layout (another ABI, other sizes) new ones are made beside the
-//! old, whose programs go on until [`Dataplane::take_over`]; flows, and which of them go by a proxy, are carried over if the ABI is the same. Of another ABI
-//! nothing is read but which interface has which number (map `numbers`, the same in all of them).
+//! old, whose programs go on until [`Dataplane::take_over`]; flows, and which of them go by a proxy, are carried over if the ABI
+//! is the same. Of another ABI nothing is read but which interface has which number (map `numbers`, the same in all of them).
 //!
 //! Attaching and verifying concern the network namespace of the calling thread, so all calls must come from the same one.
 //!

@@ -117,6 +117,34 @@ fn f7_a_connection_that_nobody_read_is_cut_when_a_rule_comes() {
     }
 }
 
+/// What a rule of the client's asks is known behind the service address, where the packet leaves the node.
+#[test]
+fn f7_behind_a_service_the_client_is_told_too() {
+    let Some(mut bed) = bed("rq-told") else { return };
+    let egress = policy("client", "a", "egress", &format!("{{action: Allow, {READ_PUBLIC}}}"));
+    for family in Family::BOTH {
+        bed.policies("");
+        let to = bed.at(1, family, true);
+        let mut plain = Connection::open(&bed.client, to).unwrap();
+        assert_eq!(plain.ask("GET", "/forbidden/before").unwrap().status, 200);
+        bed.policies(&egress);
+        let begun = Instant::now();
+        assert!(plain.ask("GET", "/forbidden/after").is_err(), "{family:?}");
+        assert!(begun.elapsed() < SOON, "{family:?}: it is reset, not left hanging");
+        let mut again = Connection::open(&bed.client, to).unwrap();
+        assert_eq!(again.ask("GET", "/public/again").unwrap().status, 200);
+        assert_eq!(again.ask("GET", "/forbidden/again").unwrap().status, 403);
+    }
+    bed.proxies[0].kill9().unwrap();
+    for family in Family::BOTH {
+        let begun = Instant::now();
+        assert!(Connection::open(&bed.client, bed.at(1, family, true)).is_err(), "{family:?}");
+        assert!(begun.elapsed() < SOON, "{family:?}: one that begins is rejected");
+    }
+    let asked = bed.servers[1].asked();
+    assert!(!asked.contains("/forbidden/after") && !asked.contains("/forbidden/again"), "LEAK");
+}
+
 #[test]
 fn f38_without_a_proxy_the_port_is_closed_at_once_and_others_are_not() {
     let Some(mut bed) = bed("rq-none") else { return };

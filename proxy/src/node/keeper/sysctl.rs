@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 /// What is wished, and why it is not needed.
-const WISHES: [(&str, &str); 17] = [
+const WISHES: [(&str, &str); 18] = [
     // The route back to any address is the one by eth0, so strict filtering finds nothing wrong either.
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
@@ -25,6 +25,9 @@ const WISHES: [(&str, &str); 17] = [
     // Sockets say the same of themselves (`IP_FREEBIND`).
     ("net/ipv4/ip_nonlocal_bind", "1"),
     ("net/ipv6/ip_nonlocal_bind", "1"),
+    // Which packets are too large for the way to a server is told to its client where the node meets the outside. Whoever has no
+    // answer finds out by sending smaller ones (RFC 4821). Without it, large requests to such servers fail.
+    ("net/ipv4/tcp_mtu_probing", "1"),
     // What a burst of connections needs.
     ("net/core/somaxconn", "4096"),
     ("net/ipv4/tcp_max_syn_backlog", "4096"),
