@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
+use crate::demo::Programs;
 use crate::kernel_matrix::{self, Said};
 use crate::{bpf, cluster, demo, manifests, process, setup, tidy};
 
@@ -72,7 +73,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     steps.push(timed("cargo test", || {
         workspace_tests(root, options, object.as_deref()).map(|()| Outcome::Passed)
     }));
-    steps.push(timed("demo", || demo::all(root).map(|()| Outcome::Passed)));
+    let tested = matches!(steps.last(), Some(Step { outcome: Outcome::Passed, .. })) && !options.long;
+    let programs = if tested { Programs::Tested } else { Programs::New };
+    steps.push(timed("demo", || demo::all(root, programs).map(|()| Outcome::Passed)));
     steps.push(timed("kernels", || match &object {
         None => Ok(Outcome::Skipped("there is no BPF object".to_owned())),
         Some(object) => Ok(match kernel_matrix::check(root, object)? {

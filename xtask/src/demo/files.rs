@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
+use super::Programs;
 
 /// One command of the demo.
 struct Scene {
@@ -70,9 +70,8 @@ const SCENES: [Scene; 8] = [
 ];
 
 /// Plays every scene, and fails if one ends otherwise than it should.
-pub(super) fn run(root: &Path) -> Result<()> {
-    process::run(process::cargo(root).args(["build", "--quiet", "--package", "polctl"]))?;
-    let polctl = root.join("target/debug/polctl");
+pub(super) fn run(root: &Path, programs: Programs) -> Result<()> {
+    let polctl = programs.of(&["polctl"], root)?.join("polctl");
     let mut wrong = Vec::new();
     for (number, scene) in SCENES.iter().enumerate() {
         let typed = scene.arguments.join(" ");

@@ -18,8 +18,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use super::requests;
-use crate::{bpf, process};
+use super::{Programs, requests};
+use crate::bpf;
 
 /// Where the client's request and the database's answer go.
 const HTTP: u16 = 8080;
@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Plays the demo.
-pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
-    let tools = Tools::build(root)?;
+pub(crate) fn run(root: &Path, programs: Programs, keep: bool) -> Result<()> {
+    let tools = Tools::of(programs, root)?;
     // Until here there is nothing to clean up.
     for told in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only writes to an atomic, which a signal handler may do.
@@ -209,19 +209,9 @@ struct Tools {
 }
 
 impl Tools {
-    fn build(root: &Path) -> Result<Self> {
+    fn of(programs: Programs, root: &Path) -> Result<Self> {
         let object = bpf::build(root)?;
-        process::run(process::cargo(root).args([
-            "build",
-            "--quiet",
-            "--package",
-            "agent",
-            "--package",
-            "polctl",
-            "--package",
-            "proxy",
-        ]))?;
-        let folder = root.join("target/debug");
+        let folder = programs.of(&["agent", "polctl", "proxy"], root)?;
         Ok(Self {
             agent: folder.join("polder-agent"),
             polctl: folder.join("polctl"),
