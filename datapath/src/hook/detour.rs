@@ -5,7 +5,7 @@
 //! an end comes back to the same hook with a mark; there it is looked at as that end's, and only goes on if it is of such a flow.
 
 use super::fast::Speaks;
-use super::judgement::{Asked, fault, in_full, permitted, settle, unread};
+use super::judgement::{Asked, fault, in_full, permitted, service, settle, unread};
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint};
 use crate::detour::Detour;
@@ -140,7 +140,11 @@ pub(super) fn ask_of<A: Family, K: Kernel<A>>(kernel: &K, work: &mut Work<A>, ow
     let near = kernel.interface(kernel.number(flow.index(other)));
     work.asked = if flow.began() == side {
         let origin = if shown == A::own(own) { Origin::OwnAddress } else { Origin::Elsewhere };
-        Asked { number: own.number, direction: Direction::Egress, peer: shown, port, origin, fresh: false }
+        // As it was asked at first: a service shows its own address only where its backend is the node itself.
+        let (peer, port) = service(kernel, (shown, port), work.headers.protocol)
+            .and_then(|service| service.backend)
+            .unwrap_or((shown, port));
+        Asked { number: own.number, direction: Direction::Egress, peer, port, origin, fresh: false }
     } else {
         // The peer's address may be that of the node in front of it; the flow remembers whose it really is.
         let peer = near.map(A::own).filter(|own| !own.is_unspecified()).unwrap_or(shown);

@@ -241,9 +241,9 @@ where
     if known && work.flow.began() != work.sender {
         return reply(kernel, work, arrival, own, generation);
     }
-    let service = service(kernel, &work.headers);
-    let deferred = service.is_some();
     let (peer, port) = (work.headers.destination, work.headers.destination_port);
+    let service = service(kernel, (peer, port), work.headers.protocol);
+    let deferred = service.is_some();
     let origin = if peer == A::own(own) { Origin::OwnAddress } else { Origin::Elsewhere };
     work.asked = Asked { number: own.number, direction: EGRESS, peer, port, origin, fresh: !known };
     let asks = match service {

@@ -314,16 +314,17 @@ pub(super) fn has_no_ports<A: Family>(headers: &Headers<A>) -> bool {
     Transport::from_ip_protocol(headers.protocol).is_none()
 }
 
-/// The service address that a packet goes to, if it does.
+/// The service behind an address and a port, if there is one.
 #[inline(always)]
 pub(super) fn service<A: Family, K: Kernel<A>>(
     kernel: &K,
-    headers: &Headers<A>,
+    (address, port): (A, u16),
+    protocol: u8,
 ) -> Option<super::Service<A>> {
     if kernel.settings().services == 0 {
         return None;
     }
-    kernel.service(&ServiceKey::new(headers.destination, headers.destination_port, headers.protocol))
+    kernel.service(&ServiceKey::new(address, port, protocol))
 }
 
 /// Whether the flow of `key` is one whose end `own` was judged at an interface: an error about it belongs to it.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use datapath::abi::Direction;
+use datapath::abi::{Direction, Transport};
 use datapath::fault::Fault;
 use datapath::hook::{Act, Arrival, Return};
 use datapath::mark::Mark;
@@ -321,6 +321,27 @@ fn a_backend_on_the_node_is_where_a_call_of_a_service_is_read() {
         // Another pod's call of the free pod does not go by the proxy.
         assert!(world.reaches(2, 3, &tcp((own(2), 40_000), (own(3), 8080), SYN)));
         assert!(world.reaches(3, 2, &tcp((own(3), 8080), (own(2), 40_000), SYN | ACK)));
+    });
+}
+
+#[test]
+fn a_backend_that_is_the_node_itself_is_asked_about_again_where_its_service_is_seen() {
+    each(|own| {
+        let node: IpAddr = if own(1).is_ipv4() { "192.0.2.1" } else { "2001:db8::1" }.parse().unwrap();
+        let (mut world, service) = with_service(own);
+        world.serve(service, 443, 6, Some((node, 6443)));
+        let (client, server) = ((own(1), 40_000), (service, 443));
+        assert_eq!(world.out_of(1, &tcp(client, server, SYN).bytes()).act, Act::Redirect);
+        let answer = tcp(server, client, SYN | ACK);
+        assert!(comes_back(&world, &answer, 1, false).passed());
+        world.forbid((1, Egress));
+        world.allow((1, Egress), Some(node), Some((Transport::Tcp, 6443)));
+        world.commit();
+        assert!(comes_back(&world, &answer, 1, false).passed(), "the backend is whom policy is about");
+        assert!(comes_back(&world, &tcp(client, server, SYN), 1, true).passed());
+        world.forbid((1, Egress));
+        world.commit();
+        assert!(!comes_back(&world, &answer, 1, false).passed());
     });
 }
 

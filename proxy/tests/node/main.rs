@@ -138,7 +138,7 @@ fn the_process_that_reads_requests_may_do_nothing() {
     }
     assert_eq!((value("Groups:").len(), value("NoNewPrivs:")), (0, vec!["1".to_owned()]));
     let maps = maps_of(worker);
-    assert_eq!(maps.len(), 13);
+    assert_eq!(maps.len(), 14);
     // O_CLOEXEC, and nothing that says it may be written to.
     assert!(maps.iter().all(|text| text.contains("flags:\t02000000\n")), "{maps:?}");
     let keeper = fs::read_to_string(format!("/proc/{}/status", rig.proxy.id())).unwrap();
@@ -182,7 +182,7 @@ fn another_set_of_maps_judges_the_next_request_of_every_connection_and_breaks_no
         assert_eq!(client.get("/public/c").0, 403, "by the rules of the set that is in use");
     }
     assert_eq!(rig.proxy.workers(), before);
-    assert_eq!(maps_of(before[0]).len(), 13, "the old set is let go of");
+    assert_eq!(maps_of(before[0]).len(), 14, "the old set is let go of");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use datapath::abi::{
 };
 use datapath::family::{Ipv4, Ipv6};
 use datapath::flow::{End, Flow, FlowKey};
+use datapath::hook::{ServiceKey, ServiceRow};
 use datapath::interface::Interface;
 use datapath::verdict::{Action, Tier};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -128,6 +129,10 @@ impl Set {
         Array::<MapData, Bytes<Interface>>::create(Interface::SLOTS, 0).unwrap().pin(at("slots")).unwrap();
         HashMap::<MapData, [u8; 4], u32>::create(16, 0).unwrap().pin(at("locals4")).unwrap();
         HashMap::<MapData, [u8; 16], u32>::create(16, 0).unwrap().pin(at("locals6")).unwrap();
+        HashMap::<MapData, Bytes<ServiceKey>, Bytes<ServiceRow>>::create(16, 0)
+            .unwrap()
+            .pin(at("services"))
+            .unwrap();
         HashMap::<MapData, [u8; 4], Identities>::create(16, 0).unwrap().pin(at("addresses4")).unwrap();
         HashMap::<MapData, [u8; 16], Identities>::create(16, 0).unwrap().pin(at("addresses6")).unwrap();
         LpmTrie::<MapData, [u8; 4], Identities>::create(16, NO_PREALLOC)

@@ -13,6 +13,7 @@ use std::path::Path;
 use datapath::abi::{Endpoint, Halves, Identity, PortAtom, Prefix4, Prefix6, RuleKey, RuleRow};
 use datapath::family::{Ipv4, Ipv6};
 use datapath::flow::{Flow, FlowKey};
+use datapath::hook::{ServiceKey, ServiceRow};
 use datapath::interface::Interface;
 
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -52,6 +53,8 @@ plain!(
     FlowKey<Ipv6>,
     Flow,
     Interface,
+    ServiceKey,
+    ServiceRow,
 );
 
 #[repr(C)]

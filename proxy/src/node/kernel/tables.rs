@@ -11,6 +11,7 @@ use datapath::abi::{
 };
 use datapath::family::{Ipv4, Ipv6};
 use datapath::flow::{Flow, FlowKey, Side};
+use datapath::hook::{ServiceKey, ServiceRow};
 use datapath::interface::Interface;
 
 use super::map::Map;
@@ -32,6 +33,8 @@ pub(crate) trait Source {
     fn port(&self, index: u32) -> io::Result<Option<Halves<PortAtom>>>;
     /// A row of the rule map.
     fn rule(&self, key: &RuleKey) -> io::Result<Option<RuleRow>>;
+    /// What a service address stands for, if that is the node itself.
+    fn backend(&self, service: SocketAddr) -> io::Result<Option<SocketAddr>>;
     /// The flow of a TCP connection, and which side of it the client is. Both addresses are of one family.
     fn flow(&self, client: SocketAddr, server: SocketAddr) -> io::Result<Option<(Flow, Side)>>;
 }
@@ -79,6 +82,7 @@ tables! {
     prefixes6: Prefix6 => Halves<Identity>,
     ports: u32 => Halves<PortAtom>,
     rules: RuleKey => RuleRow,
+    services: ServiceKey => ServiceRow,
     flows4: FlowKey<Ipv4> => Flow,
     flows6: FlowKey<Ipv6> => Flow,
 }
@@ -136,6 +140,22 @@ impl Source for Tables {
 
     fn rule(&self, key: &RuleKey) -> io::Result<Option<RuleRow>> {
         self.rules.get(key)
+    }
+
+    fn backend(&self, service: SocketAddr) -> io::Result<Option<SocketAddr>> {
+        let tcp = Transport::Tcp.ip_protocol();
+        let key = match service.ip() {
+            IpAddr::V4(ip) => ServiceKey::new(Ipv4(u32::from_ne_bytes(ip.octets())), service.port(), tcp),
+            IpAddr::V6(ip) => ServiceKey::new(Ipv6::from_bytes(&ip.octets()), service.port(), tcp),
+        };
+        let row = self.services.get(&key)?.filter(|row| row.backend != [0; 16]);
+        Ok(row.map(|ServiceRow { backend, port, .. }| match service.ip() {
+            IpAddr::V4(_) => {
+                let [a, b, c, d, ..] = backend;
+                SocketAddr::from(([a, b, c, d], port))
+            }
+            IpAddr::V6(_) => SocketAddr::from((backend, port)),
+        }))
     }
 
     fn flow(&self, client: SocketAddr, server: SocketAddr) -> io::Result<Option<(Flow, Side)>> {

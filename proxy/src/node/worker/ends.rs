@@ -42,7 +42,12 @@ pub(crate) fn asks<S: Source>(
     if from != 0 {
         let is_own = from == to || row.is_some_and(|row| is_own(&row, server.ip()));
         let origin = if is_own { Origin::OwnAddress } else { Origin::Elsewhere };
-        let query = Query { direction: Direction::Egress, peer: address(server.ip()), port, origin };
+        // A service shows its own address only where its backend is the node itself, and policy is about the backend.
+        let (peer, port) = match source.backend(server)? {
+            Some(backend) => (address(backend.ip()), Some((Transport::Tcp, backend.port()))),
+            None => (address(server.ip()), port),
+        };
+        let query = Query { direction: Direction::Egress, peer, port, origin };
         asks.push(Ask { interface: from, query });
     }
     if to != 0 {
@@ -119,6 +124,16 @@ mod tests {
         let source = Fake::new().with_interface(7, CLIENT);
         let flow = judged(Flow::begun_by(Side::Low), Side::Low, 7);
         assert_eq!(asked(&source, &flow), [egress(7, Origin::Elsewhere)]);
+    }
+
+    #[test]
+    fn a_service_of_the_node_itself_is_asked_about_as_its_backend() {
+        let source = Fake::new().with_interface(7, CLIENT);
+        *source.backend.lock().unwrap() = Some(SocketAddr::from(([192, 0, 2, 1], 6443)));
+        let flow = judged(Flow::begun_by(Side::Low), Side::Low, 7);
+        let [Ask { query, .. }] = asked(&source, &flow)[..] else { panic!("one end") };
+        assert_eq!(query.peer, Address::V4([192, 0, 2, 1]));
+        assert_eq!(query.port, Some((Transport::Tcp, 6443)));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Fake {
     /// How many values were read, without the generation.
     pub(crate) reads: AtomicU32,
     pub(crate) interfaces: Mutex<BTreeMap<u32, Interface>>,
+    /// What service addresses stand for.
+    pub(crate) backend: Mutex<Option<SocketAddr>>,
     pub(crate) flow: Mutex<Option<(Flow, Side)>>,
     pub(crate) addresses: Mutex<BTreeMap<Address, Halves<Identity>>>,
     pub(crate) rules: Mutex<BTreeMap<RuleKey, RuleRow>>,
@@ -87,6 +89,10 @@ impl Source for Fake {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }
         Ok(self.read(self.rules.lock().unwrap().get(key).copied()))
+    }
+
+    fn backend(&self, _: SocketAddr) -> io::Result<Option<SocketAddr>> {
+        Ok(*self.read(self.backend.lock().unwrap()))
     }
 
     fn flow(&self, _: SocketAddr, _: SocketAddr) -> io::Result<Option<(Flow, Side)>> {
