@@ -68,19 +68,12 @@ pub(crate) struct Handover {
     pub(crate) tables: Tables,
 }
 
-/// Hands it over.
-pub(crate) fn send(
-    to: BorrowedFd<'_>,
-    listener: BorrowedFd<'_>,
-    metrics: BorrowedFd<'_>,
-    lists: BorrowedFd<'_>,
-    tables: &Tables,
-) -> io::Result<()> {
-    let mut fds = vec![listener, metrics, lists];
-    fds.extend(tables.fds());
+/// Hands it over: the descriptors in the order of [`Handover`], and then, if there is one, that of the generation which can be
+/// mapped into memory.
+pub(crate) fn send(to: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut message = SendAncillaryBuffer::new(&mut space);
-    if !message.push(SendAncillaryMessage::ScmRights(&fds)) {
+    if !message.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("too many descriptors for one message"));
     }
     sendmsg(to, &[IoSlice::new(&[HERE])], &mut message, SendFlags::NOSIGNAL)?;
@@ -105,7 +98,14 @@ impl Handover {
         let mut next = |name: &str| fds.next().with_context(|| format!("the keeper handed over no {name}"));
         let (listener, metrics, lists) =
             (next("listener")?, next("metrics socket")?, next("directory of lists")?);
-        Ok(Self { listener, metrics, lists, tables: Tables::new(fds)? })
+        let mut tables = Tables::new(fds.by_ref())?;
+        // It could be written to, and is not kept.
+        if let Some(generation) = fds.next()
+            && let Err(error) = tables.map_generation(&generation)
+        {
+            tracing::debug!(%error, "the generation is read by system calls");
+        }
+        Ok(Self { listener, metrics, lists, tables })
     }
 
     /// The socket to the keeper, of a worker.

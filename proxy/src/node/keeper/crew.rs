@@ -22,6 +22,8 @@ pub(super) struct Rules {
     /// Which set it is.
     pub(super) set: Set,
     tables: Tables,
+    /// The map of the generation, to be mapped into memory.
+    generation: Option<OwnedFd>,
     lists: OwnedFd,
 }
 
@@ -30,7 +32,7 @@ impl Rules {
     pub(super) fn open(set: Set, options: &KeeperOptions) -> Result<Self> {
         let lists =
             File::open(&options.lists).with_context(|| format!("opening {}", options.lists.display()))?;
-        Ok(Self { tables: set.open()?, set, lists: lists.into() })
+        Ok(Self { tables: set.open()?, generation: set.open_generation(), set, lists: lists.into() })
     }
 }
 
@@ -144,6 +146,7 @@ impl<'a> Crew<'a> {
             metrics: self.metrics.as_fd(),
             lists: self.rules.lists.as_fd(),
             tables: &self.rules.tables,
+            generation: self.rules.generation.as_ref().map(OwnedFd::as_fd),
         };
         let options = worker::options(self.options, self.restarts);
         let worker = Worker::start(self.numbers, &options, things, self.events.0.clone())?;

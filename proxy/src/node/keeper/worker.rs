@@ -38,6 +38,8 @@ pub(super) struct Things<'a> {
     pub(super) lists: BorrowedFd<'a>,
     /// The maps.
     pub(super) tables: &'a Tables,
+    /// The map of the generation, to be mapped into memory.
+    pub(super) generation: Option<BorrowedFd<'a>>,
 }
 
 /// What whoever attends to a worker is told.
@@ -75,9 +77,9 @@ impl Worker {
         }
         let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).kill_on_drop(true).spawn();
         let child = child.context("starting a worker")?;
-        let Things { listener, metrics, lists, tables } = things;
-        handover::send(ours.as_fd(), listener, metrics, lists, tables)
-            .context("handing things over to a worker")?;
+        let Things { listener, metrics, lists, tables, generation } = things;
+        let fds = [listener, metrics, lists].into_iter().chain(tables.fds()).chain(generation);
+        handover::send(ours.as_fd(), &fds.collect::<Vec<_>>()).context("handing things over to a worker")?;
         ours.set_nonblocking(true).context("the socket to a worker")?;
         let channel = UnixStream::from_std(ours).context("the socket to a worker")?;
         let (commands, orders) = unbounded_channel();
