@@ -21,9 +21,12 @@ use datapath::settings::Settings;
 const PORTS_EACH: usize = 3 << 16;
 /// Tables that grow with the cluster, and that only user space writes to, take memory as they fill.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
+/// User space may map the values into its memory (Linux 5.5).
+const MAPPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 
+/// The proxy looks at it twice a request: a system call each would be a tenth of what it does.
 #[btf_map(name = "generation")]
-static GENERATION: Array<Generation, 1> = Array::new();
+static GENERATION: Array<Generation, 1, MAPPABLE> = Array::new();
 
 #[btf_map(name = "settings")]
 static SETTINGS: Array<Settings, 1> = Array::new();

@@ -27,10 +27,17 @@ pub struct Walk {
 
 /// Removes flows that are over, and what is known of their detours.
 pub(super) fn expire(maps: &Maps, now: u32) -> Result<Walk, MapError> {
-    let walk = remove(maps, |flow| flow.is_over(now))?;
+    let walk = remove(maps, |flow| was_over(flow, now))?;
     forget(&maps.detours4, &maps.flows4)?;
     forget(&maps.detours6, &maps.flows6)?;
     Ok(walk)
+}
+
+/// Whether it was over at a moment that has passed since: a walk takes longer than a tick. What was seen of a flow after that
+/// moment is to come, as far as that knows; that is no age of almost 2^32 ticks.
+fn was_over(flow: &Flow, then: u32) -> bool {
+    let is_later = flow.seen.wrapping_sub(then).cast_signed() > 0;
+    flow.is_over(then) && !is_later
 }
 
 /// Removes detours without a flow that goes there. (The programs write the flow first.)
@@ -128,4 +135,24 @@ where
         }
     }
     Ok((seen, removed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_that_something_was_seen_of_during_the_walk_is_not_over() {
+        for then in [0_u32, 1000, u32::MAX] {
+            let seen = |ticks: i32| {
+                let mut flow = Flow::begun_by(Side::Low);
+                (flow.seen, flow.lifetime) = (then.wrapping_add_signed(ticks), 500);
+                was_over(&flow, then)
+            };
+            assert_eq!(
+                [-501, -500, -1, 0, 1, 2, 10_000].map(seen),
+                [true, false, false, false, false, false, false]
+            );
+        }
+    }
 }

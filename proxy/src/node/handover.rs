@@ -36,6 +36,9 @@ pub(crate) struct Rules {
     pub(crate) tables: Tables,
     /// The directory of lists.
     pub(crate) lists: OwnedFd,
+    /// The map of the generation, to be mapped into memory. It could be written to, so it is only given to a worker that has heard
+    /// no stranger yet, which keeps no descriptor of it.
+    pub(crate) generation: Option<OwnedFd>,
 }
 
 impl Rules {
@@ -76,6 +79,7 @@ pub(crate) fn send_all(
 ) -> io::Result<()> {
     let mut fds = vec![listener, metrics];
     fds.extend(rules.fds());
+    fds.extend(rules.generation.as_ref().map(OwnedFd::as_fd));
     send(to, HERE, &fds)
 }
 
@@ -121,7 +125,13 @@ impl Order {
 
 fn rules(mut fds: impl Iterator<Item = OwnedFd>) -> Result<Rules> {
     let lists = next(&mut fds, "directory of lists")?;
-    Ok(Rules { tables: Tables::new(fds)?, lists })
+    let mut tables = Tables::new(fds.by_ref())?;
+    if let Some(generation) = fds.next()
+        && let Err(error) = tables.map_generation(&generation)
+    {
+        tracing::debug!(%error, "the generation is read by system calls");
+    }
+    Ok(Rules { tables, lists, generation: None })
 }
 
 fn next(fds: &mut impl Iterator<Item = OwnedFd>, name: &str) -> Result<OwnedFd> {

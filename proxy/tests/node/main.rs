@@ -141,6 +141,10 @@ fn the_process_that_reads_requests_may_do_nothing() {
     assert_eq!(maps.len(), 14);
     // O_CLOEXEC, and nothing that says it may be written to.
     assert!(maps.iter().all(|text| text.contains("flags:\t02000000\n")), "{maps:?}");
+    // The generation is in its memory, shared and not to be written to.
+    let memory = fs::read_to_string(format!("/proc/{worker}/maps")).unwrap();
+    let mapped: Vec<_> = memory.lines().filter(|line| line.contains("bpf-map")).collect();
+    assert!(matches!(mapped[..], [line] if line.contains(" r--s ")), "{memory}");
     let keeper = fs::read_to_string(format!("/proc/{}/status", rig.proxy.id())).unwrap();
     // KILL, SETGID, SETUID, SETPCAP, BPF.
     assert!(keeper.contains("CapEff:\t00000080000001e0\n"), "{keeper}");

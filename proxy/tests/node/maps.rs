@@ -40,6 +40,8 @@ type Identities = Bytes<Halves<Identity>>;
 
 /// `BPF_F_NO_PREALLOC`
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`
+const MAPPABLE: u32 = 1 << 10;
 
 /// A set of maps.
 struct Set {
@@ -65,7 +67,7 @@ impl Pinned {
         fs::create_dir(folder.path().join("lists")).unwrap();
         let list = folder.path().join(format!("lists/{:012x}-{LIST:08x}", SELECTIVE.get()));
         fs::write(list, list_bytes()).unwrap();
-        let set = Set::pin(&bpffs, 1);
+        let set = Set::pin(&bpffs, 1, MAPPABLE);
         let mut state = Array::<MapData, [u64; 3]>::create(1, 0).unwrap();
         state.set(0, state_of(1), 0).unwrap();
         state.pin(bpffs.join("abi")).unwrap();
@@ -106,9 +108,10 @@ impl Pinned {
         self.set.generation.set(0, next, 0).unwrap();
     }
 
-    /// Pins another set of maps with the same content, and says that it is in use.
+    /// Pins another set of maps with the same content, and says that it is in use. Its generation is not made for mapping, as an
+    /// agent of before would have it.
     pub(crate) fn replace(&mut self) {
-        self.set = Set::pin(&self.bpffs(), 2);
+        self.set = Set::pin(&self.bpffs(), 2, 0);
         let state = MapData::from_pin(self.bpffs().join("abi")).unwrap();
         let mut state = Array::<MapData, [u64; 3]>::try_from(aya::maps::Map::Array(state)).unwrap();
         state.set(0, state_of(2), 0).unwrap();
@@ -122,7 +125,7 @@ impl Drop for Pinned {
 }
 
 impl Set {
-    fn pin(bpffs: &Path, layout: u64) -> Self {
+    fn pin(bpffs: &Path, layout: u64, flags_of_generation: u32) -> Self {
         let folder = bpffs.join(format!("v{ABI_VERSION}-{layout:016x}"));
         fs::create_dir(&folder).unwrap();
         let at = |name: &str| folder.join(name);
@@ -146,7 +149,7 @@ impl Set {
         Array::<MapData, Bytes<Halves<PortAtom>>>::create(3 << 16, 0).unwrap().pin(at("ports")).unwrap();
         let mut set = Set {
             generation: pinned(
-                Array::<MapData, Generation>::create(1, 0).unwrap(),
+                Array::<MapData, Generation>::create(1, flags_of_generation).unwrap(),
                 at("generation"),
                 Array::pin,
             ),

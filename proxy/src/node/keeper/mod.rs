@@ -137,7 +137,7 @@ fn follow(options: &KeeperOptions, current: &mut Set, crew: &mut Crew<'_>) {
 /// Opens what is in a set.
 fn rules(set: &Set, options: &KeeperOptions) -> Result<Rules> {
     let lists = File::open(&options.lists).with_context(|| format!("opening {}", options.lists.display()))?;
-    Ok(Rules { tables: set.open()?, lists: lists.into() })
+    Ok(Rules { tables: set.open()?, lists: lists.into(), generation: set.open_generation() })
 }
 
 fn make_directory(path: &Path) -> Result<()> {

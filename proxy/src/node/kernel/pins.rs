@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -51,9 +51,17 @@ impl Set {
     pub(crate) fn open(&self) -> Result<Tables> {
         Tables::open(&self.directory)
     }
+
+    /// Opens the map of the generation so that it can be mapped into memory; `None` if that is not allowed.
+    pub(crate) fn open_generation(&self) -> Option<OwnedFd> {
+        sys::pinned_for_mapping(&self.directory.join("generation")).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the generation is read by system calls");
+            None
+        })
+    }
 }
 
-fn open(path: &Path) -> Result<Option<std::os::fd::OwnedFd>> {
+fn open(path: &Path) -> Result<Option<OwnedFd>> {
     let failed = |error: io::Error| anyhow::Error::new(error).context(format!("opening {}", path.display()));
     sys::pinned(path).map_err(failed)
 }

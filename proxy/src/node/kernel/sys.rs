@@ -9,12 +9,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use datapath::abi::{Endpoint, Halves, Identity, PortAtom, Prefix4, Prefix6, RuleKey, RuleRow};
 use datapath::family::{Ipv4, Ipv6};
 use datapath::flow::{Flow, FlowKey};
 use datapath::hook::{ServiceKey, ServiceRow};
 use datapath::interface::Interface;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const OBJ_GET: libc::c_long = 7;
@@ -93,8 +96,17 @@ pub(crate) struct Info {
 
 /// Opens a pinned map for reading; `None` if there is nothing at the path.
 pub(crate) fn pinned(path: &Path) -> io::Result<Option<OwnedFd>> {
+    get(path, READ_ONLY)
+}
+
+/// The same for writing, too: the kernel maps nothing into memory that was opened for reading only.
+pub(crate) fn pinned_for_mapping(path: &Path) -> io::Result<Option<OwnedFd>> {
+    get(path, 0)
+}
+
+fn get(path: &Path, flags: u32) -> io::Result<Option<OwnedFd>> {
     let text = CString::new(path.as_os_str().as_bytes())?;
-    let mut pin = Pin { path: text.as_ptr() as u64, fd: 0, flags: READ_ONLY };
+    let mut pin = Pin { path: text.as_ptr() as u64, fd: 0, flags };
     // SAFETY: the kernel reads the path up to its terminating zero, and it outlives the call.
     match unsafe { call(OBJ_GET, &mut pin) } {
         Ok(fd) => {
@@ -138,6 +150,52 @@ pub(crate) unsafe fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) ->
         Ok(_) => Ok(Some(unsafe { value.assume_init() })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The first value of an array map, in memory.
+#[derive(Debug)]
+pub(crate) struct Word(NonNull<AtomicU32>);
+
+/// As much as one value needs.
+const PAGE: usize = 4096;
+
+impl Word {
+    /// Maps it for reading. What is mapped so cannot be made writable later (`VM_MAYWRITE`, kernel commit dfeb376dd4cb), and
+    /// needs no descriptor.
+    ///
+    /// # Errors
+    ///
+    /// It is no array that was made for mapping (`BPF_F_MMAPABLE`), not of numbers, or not open for writing.
+    pub(crate) fn map(map: BorrowedFd<'_>) -> io::Result<Self> {
+        let info = info(map)?;
+        if (info.key_size, info.value_size) != (4, 4) {
+            return Err(io::Error::other(format!("values of {} bytes, expected 4", info.value_size)));
+        }
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that is there.
+        let memory = unsafe { mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, MapFlags::SHARED, map, 0) }?;
+        NonNull::new(memory.cast()).map(Self).ok_or_else(|| io::Error::other("mapped at no address"))
+    }
+
+    /// What it is now. What was read before, by system calls too, was read before this; what is read afterwards, after it.
+    pub(crate) fn get(&self) -> u32 {
+        fence(Ordering::Acquire);
+        // SAFETY: the mapping lives as long as `self` and begins with the first value, as the only maps that have keys and can
+        // be mapped are arrays, which are never empty. It is written to by the kernel, and only read here.
+        unsafe { self.0.as_ref() }.load(Ordering::Acquire)
+    }
+}
+
+// SAFETY: it is memory that other processes write to anyway, and only read by atomic operations.
+unsafe impl Send for Word {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Word {}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and no reference into it outlives the value.
+        let removed = unsafe { munmap(self.0.as_ptr().cast(), PAGE) };
+        debug_assert!(removed.is_ok(), "a whole mapping can always be removed");
     }
 }
 

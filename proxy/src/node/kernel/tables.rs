@@ -15,7 +15,7 @@ use datapath::hook::{ServiceKey, ServiceRow};
 use datapath::interface::Interface;
 
 use super::map::Map;
-use super::sys;
+use super::sys::{self, Word};
 
 /// What requests are judged by: the kernel's maps, or a test's.
 pub(crate) trait Source {
@@ -44,7 +44,9 @@ macro_rules! tables {
         /// The kernel's maps, for reading.
         #[derive(Debug)]
         pub(crate) struct Tables {
-            $($name: Map<$key, $value>),*
+            $($name: Map<$key, $value>,)*
+            /// The generation in memory, if it could be mapped there: it is read twice a request.
+            mapped: Option<Word>,
         }
 
         impl Tables {
@@ -58,7 +60,8 @@ macro_rules! tables {
                     $($name: {
                         let fd = fds.next().context(concat!("no map ", stringify!($name), " was handed over"))?;
                         Map::new(fd).context(concat!("the map ", stringify!($name)))?
-                    }),*
+                    },)*
+                    mapped: None,
                 })
             }
 
@@ -97,12 +100,25 @@ impl Tables {
         };
         Self::new(Self::NAMES.iter().map(open).collect::<Result<Vec<_>>>()?)
     }
+
+    /// Has the generation read from memory from now on, and not by a system call.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be mapped, and is read as before.
+    pub(crate) fn map_generation(&mut self, generation: &OwnedFd) -> io::Result<()> {
+        self.mapped = Some(Word::map(generation.as_fd())?);
+        Ok(())
+    }
 }
 
 impl Source for Tables {
     fn generation(&self) -> io::Result<Generation> {
-        // An array has every key.
-        Ok(self.generation.get(&0)?.unwrap_or(0))
+        match &self.mapped {
+            Some(word) => Ok(word.get()),
+            // An array has every key.
+            None => Ok(self.generation.get(&0)?.unwrap_or(0)),
+        }
     }
 
     fn interface(&self, number: u32) -> io::Result<Option<Interface>> {

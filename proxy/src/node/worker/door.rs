@@ -31,8 +31,10 @@ pub(crate) struct House {
     pub(crate) open: AtomicUsize,
 }
 
-/// The listener that the keeper holds, too: so connections wait in it while no worker lives.
+/// The listener that the keeper holds, too: so connections wait in it while no worker lives. What is accepted inherits its
+/// options.
 pub(crate) fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
+    upstream::tune(&SockRef::from(&fd))?;
     // Already non-blocking: the keeper made it so.
     TcpListener::from_std(fd.into())
 }
@@ -97,7 +99,6 @@ fn admit(stream: &TcpStream, client: SocketAddr, house: &House) -> io::Result<Ad
     let ends = Ends { client: plain(client), server: plain(stream.local_addr()?) };
     let warden = Warden::new(Arc::clone(&house.tribunal), ends)
         .map_err(|closed| io::Error::other(format!("nothing may pass it: {closed:?}")))?;
-    upstream::tune(&SockRef::from(stream))?;
     Ok(Admitted { ends, warden, segment: upstream::segment(stream)? })
 }
 
@@ -122,5 +123,28 @@ impl Drop for Guest {
         if std::thread::panicking() {
             self.0.counts.panics.inc();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_has_the_options_of_the_listener() {
+        let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        bound.set_nonblocking(true).unwrap();
+        let listener = listener(bound.into()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let options = |socket: SockRef<'_>| {
+            let times = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+            let retries = socket.tcp_keepalive_retries().unwrap();
+            (socket.tcp_nodelay().unwrap(), socket.keepalive().unwrap(), times, retries)
+        };
+        let tuned = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        upstream::tune(&SockRef::from(&tuned)).unwrap();
+        assert_eq!(options(SockRef::from(&accepted)), options(SockRef::from(&tuned)));
+        assert!(accepted.nodelay().unwrap());
     }
 }

@@ -41,11 +41,12 @@ pub(crate) fn give_up(user: u32, source: &impl Source) -> Result<()> {
         set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming user {user}"))?;
     }
     keep(CapabilitySet::empty(), held.permitted & CapabilitySet::BPF)?;
-    match source.generation() {
+    // Not the generation, which may be in memory already.
+    match source.port(0) {
         Ok(_) => keep(CapabilitySet::empty(), CapabilitySet::empty())?,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             keep(CapabilitySet::BPF, CapabilitySet::BPF)?;
-            source.generation().context("reading a map")?;
+            source.port(0).context("reading a map")?;
             tracing::warn!("the kernel reads maps for nobody without CAP_BPF, so requests are read with it");
         }
         Err(error) => return Err(error).context("reading a map"),

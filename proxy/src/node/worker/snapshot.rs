@@ -2,8 +2,8 @@
 //!
 //! Maps are read one after the other while the agent writes them. It never changes what the generation in force reads before the
 //! next one is in force: so what was read holds if the generation is the same before and afterwards. What a request asks decides
-//! nothing about which rows and lists are read, so all of them are read once, and a request costs no system call but the one that
-//! tells that the generation is still the same.
+//! nothing about which rows and lists are read, so all of them are read once, and a request costs no more than a look at whether
+//! the generation is still the same.
 
 use std::cell::RefCell;
 use std::io;
@@ -83,15 +83,10 @@ impl Snapshot {
     fn read<S: Source>(
         source: &S,
         load: impl Fn(Key) -> Option<Bytes>,
-        Ends { client, server }: Ends,
+        ends: Ends,
         generation: Generation,
     ) -> Result<Self, Closed> {
-        let flow = source.flow(client, server).map_err(Closed::Failed)?;
-        let (flow, side) = flow.ok_or(Closed::NoFlow)?;
-        let asks = asks(source, &flow, side, client, server).map_err(Closed::Failed)?;
-        if asks.is_empty() {
-            return Err(Closed::NoEnd);
-        }
+        let asks = asked(source, ends)?;
         let reading = Reading {
             source,
             generation,
@@ -119,6 +114,13 @@ impl Snapshot {
         let protocols = protocols.unwrap_or(EVERYTHING);
         let (rows, lists) = (reading.rows.into_inner(), reading.lists.into_inner());
         Ok(Self { generation, asks, rows, lists, protocols })
+    }
+
+    /// Whether it is what would be read now: the same ends are asked, and its generation is in force still.
+    pub(crate) fn still_holds<S: Source>(&self, source: &S, ends: Ends) -> bool {
+        // In this order: who is asked was read under the generation that is looked at afterwards.
+        let same = asked(source, ends).is_ok_and(|asks| asks == self.asks);
+        same && self.is_complete() && source.generation().is_ok_and(|now| now == self.generation)
     }
 
     /// The generation that it is of.
@@ -265,6 +267,14 @@ impl<S> Lists for Reading<'_, S> {
         lists.push(((rule_set, id), None));
         None
     }
+}
+
+/// Who is asked about a connection, as the kernel's flow of it has it.
+fn asked<S: Source>(source: &S, Ends { client, server }: Ends) -> Result<Vec<Ask>, Closed> {
+    let flow = source.flow(client, server).map_err(Closed::Failed)?;
+    let (flow, side) = flow.ok_or(Closed::NoFlow)?;
+    let asks = asks(source, &flow, side, client, server).map_err(Closed::Failed)?;
+    if asks.is_empty() { Err(Closed::NoEnd) } else { Ok(asks) }
 }
 
 fn found<K: PartialEq, V: Copy>(kept: &[(K, Option<V>)], key: &K) -> Option<V> {

@@ -28,7 +28,7 @@ pub(crate) fn segment(client: &TcpStream) -> io::Result<u32> {
     SockRef::from(client).tcp_mss()
 }
 
-/// What both legs of a connection have in common.
+/// What both legs of a connection have in common: the client's inherits it from the listener.
 pub(crate) fn tune(stream: &SockRef<'_>) -> io::Result<()> {
     stream.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(BETWEEN).with_retries(PROBES);
@@ -58,7 +58,8 @@ pub(crate) async fn connect(ends: Ends, segment: u32) -> io::Result<TcpStream> {
 /// the routing table says of every address that it is here. The server is told of segments as large as the client takes, as if
 /// it spoke with the client.
 fn bound(ends: Ends, segment: u32) -> io::Result<TcpSocket> {
-    let socket = Socket::new(Domain::for_address(ends.server), Type::STREAM, Some(Protocol::TCP))?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(ends.server), kind, Some(Protocol::TCP))?;
     match ends.client {
         SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
         SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
@@ -67,7 +68,6 @@ fn bound(ends: Ends, segment: u32) -> io::Result<TcpSocket> {
     socket.set_reuse_address(true)?;
     socket.set_tcp_mss(segment.clamp(SMALLEST, LARGEST))?;
     tune(&SockRef::from(&socket))?;
-    socket.set_nonblocking(true)?;
     socket.bind(&ends.client.into())?;
     Ok(TcpSocket::from_std_stream(socket.into()))
 }

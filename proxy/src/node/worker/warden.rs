@@ -101,6 +101,11 @@ impl<S: Source> Held<S> {
             && self.snapshot.is_complete()
             && Arc::ptr_eq(&self.book, &tribunal.book())
     }
+
+    /// Whether it still holds, and the same ends are asked.
+    fn is_confirmed(&self, tribunal: &Tribunal<S>, ends: Ends) -> bool {
+        self.snapshot.still_holds(&self.book.source, ends) && Arc::ptr_eq(&self.book, &tribunal.book())
+    }
 }
 
 /// The policy of one connection.
@@ -127,6 +132,9 @@ impl<S: Source> Warden<S> {
     /// that end: this one connection fails, and the client's next is judged by all ends from the start.
     pub(crate) fn confirm(&self) -> io::Result<()> {
         let mut held = self.lock();
+        if held.as_ref().is_ok_and(|held| held.is_confirmed(&self.tribunal, self.ends)) {
+            return Ok(());
+        }
         let before = held.as_ref().ok().map(|held| Arc::clone(&held.snapshot));
         *held = self.tribunal.take(self.ends).map_err(|closed| reason(&closed));
         match (before, held.as_ref()) {
@@ -249,6 +257,21 @@ mod tests {
         tribunal.book().source.generation.store(1, Ordering::Relaxed);
         assert!(!allows(&warden));
         assert_ne!(reads(), before);
+    }
+
+    #[test]
+    fn a_confirmation_reads_who_is_asked_and_the_rest_only_if_the_generation_changed() {
+        let (tribunal, warden) = warden(one_pod(), &lists());
+        let warden = warden.unwrap();
+        let reads = || tribunal.book().source.reads.swap(0, Ordering::Relaxed);
+        let all = reads();
+        assert!(warden.confirm().is_ok());
+        let few = reads();
+        tribunal.book().source.generation.store(2, Ordering::Relaxed);
+        assert!(warden.confirm().is_ok());
+        assert_eq!((few, reads()), (1, few + all));
+        assert!(allows(&warden));
+        assert_eq!(reads(), 0);
     }
 
     #[test]
