@@ -13,3 +13,4 @@ mod churn;
 mod http;
 mod life;
 mod matrix;
+mod slow;
