@@ -28,7 +28,7 @@ struct Need {
 }
 
 /// Servers of others: the proxy's tests stand before them.
-const SERVERS: [&str; 3] = ["nginx", "haproxy", "node"];
+const SERVERS: [&str; 4] = ["nginx", "haproxy", "node", "gunicorn"];
 
 const NEEDS: [Need; 8] = [
     Need {
@@ -72,8 +72,8 @@ const NEEDS: [Need; 8] = [
         name: "web servers",
         why: "are asked through the proxy in its tests, and measured beside it (`cargo bench -p proxy`)",
         is_there: || SERVERS.iter().all(|program| process::find(program).is_some()),
-        install: |_| apt_install(&["nginx-light", "haproxy", "nodejs"]),
-        by_hand: "install nginx, haproxy and node",
+        install: |_| apt_install(&["nginx-light", "haproxy", "nodejs", "gunicorn"]),
+        by_hand: "install nginx, haproxy, node and gunicorn",
     },
     Need {
         name: "an API server",

@@ -3,6 +3,7 @@
 use std::io;
 
 use anyhow::{Context as _, Result};
+use datapath::abi::Generation;
 use rustix::process::{
     DumpableBehavior, Gid, Signal, Uid, set_dumpable_behavior, set_parent_process_death_signal,
 };
@@ -41,14 +42,11 @@ pub(crate) fn give_up(user: u32, source: &impl Source) -> Result<()> {
         set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming user {user}"))?;
     }
     keep(CapabilitySet::empty(), held.permitted & CapabilitySet::BPF)?;
-    match source.generation() {
-        Ok(_) => keep(CapabilitySet::empty(), CapabilitySet::empty())?,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            keep(CapabilitySet::BPF, CapabilitySet::BPF)?;
-            source.generation().context("reading a map")?;
-            tracing::warn!("the kernel reads maps for nobody without CAP_BPF, so requests are read with it");
-        }
-        Err(error) => return Err(error).context("reading a map"),
+    let needed = needed(source.generation()).context("reading a map")?;
+    keep(needed, needed)?;
+    if !needed.is_empty() {
+        source.generation().context("reading a map")?;
+        tracing::warn!("the kernel reads maps for nobody without CAP_BPF, so requests are read with it");
     }
     set_keep_capabilities(false).context("keeping no capabilities")?;
     // Both are forgotten when a process changes its user, so they come last.
@@ -56,7 +54,31 @@ pub(crate) fn give_up(user: u32, source: &impl Source) -> Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("closing its memory to others")
 }
 
+/// What the kernel wants of whoever reads maps, by what came of reading one without any capability.
+fn needed(read: io::Result<Generation>) -> io::Result<CapabilitySet> {
+    match read {
+        Ok(_) => Ok(CapabilitySet::empty()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(CapabilitySet::BPF),
+        Err(error) => Err(error),
+    }
+}
+
 fn keep(effective: CapabilitySet, permitted: CapabilitySet) -> Result<()> {
     let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).context("giving up capabilities")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capability_is_kept_only_if_maps_are_not_read_for_want_of_it() {
+        let needed = |read: Result<Generation, io::ErrorKind>| {
+            needed(read.map_err(io::Error::from)).map_err(|error| error.kind())
+        };
+        assert_eq!(needed(Ok(7)), Ok(CapabilitySet::empty()));
+        assert_eq!(needed(Err(io::ErrorKind::PermissionDenied)), Ok(CapabilitySet::BPF));
+        assert_eq!(needed(Err(io::ErrorKind::InvalidInput)), Err(io::ErrorKind::InvalidInput));
+    }
 }
