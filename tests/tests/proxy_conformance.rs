@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response};
 use kubelab::programs::H2SPEC;
+use prometheus_client::registry::Registry;
+use proxy::connection::Proxy;
 use proxy::limits::Limits;
+use proxy::log::{Ends, Observer, Record};
 use proxy::policy::{Head, Policy, Protocols, RuleId, Verdict};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;
-
-use crate::rig::{ends, proxy};
 
 /// However slow the machine is: it takes seconds.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -42,6 +43,14 @@ impl Policy for Anything {
     fn names_header(&self, _: &[u8]) -> bool {
         false
     }
+}
+
+/// Hears nothing.
+#[derive(Debug)]
+struct Nobody;
+
+impl Observer for Nobody {
+    fn record(&self, _: &Record<'_>) {}
 }
 
 /// A server that takes what it is sent and says a word; to `/wait` it says nothing.
@@ -77,14 +86,14 @@ async fn h2spec_finds_what_the_rfcs_say() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let (proxy, _keeper) = proxy(Limits::default());
-    let proxy = Arc::new(proxy);
+    let proxy = Arc::new(Proxy::new(Limits::default(), Arc::new(Nobody), &mut Registry::default()));
     tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
+        while let Ok((client, from)) = listener.accept().await {
+            let ends = Ends { client: from, server: from };
             let proxy = Arc::clone(&proxy);
             let (near, far) = tokio::io::duplex(1 << 20);
             tokio::spawn(serve(far));
-            tokio::spawn(async move { proxy.serve(client, ends(), &Anything, async { Ok(near) }).await });
+            tokio::spawn(async move { proxy.serve(client, ends, &Anything, async { Ok(near) }).await });
         }
     });
     let ask = async |arguments: &[&str]| {
