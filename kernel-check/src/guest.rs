@@ -19,6 +19,8 @@ use nix::unistd::{dup2_stderr, dup2_stdout};
 
 /// The object.
 pub(crate) const OBJECT: &str = "/object";
+/// The proxy's object, if there is such a file.
+pub(crate) const ACCEPT: &str = "/accept";
 /// The vectors, if there is such a file.
 pub(crate) const VECTORS: &str = "/vectors";
 /// Kernel modules, in the order of their names.

@@ -3,6 +3,7 @@
 //! ```text
 //! (as init: guest) -> isolation -> object -> each program: load -> test run -> attach, send, detach -> report
 //!                                        \-> vectors: rows into maps, frames into programs, expected return values
+//!                       \-> the proxy's: load -> attach -> connections, which a listener elsewhere gets -> detach
 //! ```
 //!
 //! Nothing about the object is known here but what it says itself. Everything happens in a network and a mount namespace
@@ -12,6 +13,7 @@
 //! One line is printed for each program and step. Exit codes: 0 all passed; 1 a step failed; 2 the check could not be made;
 //! 3 the kernel does not allow this process to make it.
 
+mod accept;
 mod actions;
 mod attach;
 mod frames;
@@ -41,6 +43,9 @@ use crate::report::Report;
 struct Arguments {
     /// The BPF object
     object: PathBuf,
+    /// The proxy's, whose program is to hand connections to a listener
+    #[arg(long)]
+    accept: Option<PathBuf>,
     /// Rows for maps and frames with the values that programs return for them: `map NAME KEY VALUE` or
     /// `run PROGRAM FRAME RETURN` a line, bytes in hexadecimal
     #[arg(long)]
@@ -50,8 +55,8 @@ struct Arguments {
 impl Arguments {
     /// As init: a kernel's command line is no place for them, since init also gets every word that the kernel does not know.
     fn of_guest() -> Self {
-        let vectors = Path::new(guest::VECTORS);
-        Self { object: guest::OBJECT.into(), vectors: vectors.exists().then(|| vectors.to_owned()) }
+        let found = |path: &str| Some(PathBuf::from(path)).filter(|path| path.exists());
+        Self { object: guest::OBJECT.into(), accept: found(guest::ACCEPT), vectors: found(guest::VECTORS) }
     }
 }
 
@@ -94,6 +99,9 @@ fn examine(arguments: &Arguments) -> Result<Report> {
             program::test_run(name, program, &mut report);
             attach::everywhere(name, program, &pair, &mut report);
         }
+    }
+    if let Some(path) = &arguments.accept {
+        accept::check(&mut load(path)?, &mut report)?;
     }
     if let Some(path) = &arguments.vectors {
         vectors::run(&mut ebpf, path, &mut report)?;

@@ -38,7 +38,11 @@ fn load_by_type(program: &mut Program) -> Result<ProgramInfo> {
     match program {
         Program::SchedClassifier(program) => program.load().map_err(refused)?,
         Program::Xdp(program) => program.load().map_err(refused)?,
-        other => bail!("its type is {:?}; this check knows classifiers and XDP", other.prog_type()),
+        Program::SkLookup(program) => program.load().map_err(refused)?,
+        other => bail!(
+            "its type is {:?}; this check knows classifiers, XDP and look-ups of sockets",
+            other.prog_type()
+        ),
     }
     Ok(program.info()?)
 }

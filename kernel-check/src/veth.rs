@@ -16,6 +16,9 @@ pub(crate) const NEAR: &str = "near";
 /// The other end of the wire.
 pub(crate) const FAR: &str = "far";
 
+/// The device of what does not leave the machine.
+pub(crate) const LOOPBACK: &str = "lo";
+
 /// From `linux/veth.h`: the attribute that holds the other end's message.
 const VETH_INFO_PEER: u16 = 1;
 /// The head of every netlink message.
@@ -34,12 +37,7 @@ impl Pair {
             .context("no veth pair can be made")?;
         for name in [NEAR, FAR] {
             // Not in the request above: an end opens only once it has another (`veth_open`).
-            request(
-                libc::RTM_SETLINK,
-                0,
-                &[information(libc::IFF_UP), text(libc::IFLA_IFNAME, name)].concat(),
-            )
-            .with_context(|| format!("the device {name} does not come up"))?;
+            up(name)?;
         }
         Ok(Self { near: packet_socket(NEAR)?, far: packet_socket(FAR)? })
     }
@@ -53,6 +51,12 @@ impl Pair {
     pub(crate) fn send_in(&self, frame: &[u8]) -> Result<()> {
         transmit(&self.far, frame).with_context(|| format!("a frame cannot be sent out of {FAR}"))
     }
+}
+
+/// Sets a device up.
+pub(crate) fn up(name: &str) -> Result<()> {
+    request(libc::RTM_SETLINK, 0, &[information(libc::IFF_UP), text(libc::IFLA_IFNAME, name)].concat())
+        .with_context(|| format!("the device {name} does not come up"))
 }
 
 fn transmit(from: &OwnedFd, frame: &[u8]) -> Result<()> {

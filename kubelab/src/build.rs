@@ -96,7 +96,7 @@ fn go(module: &Path, suite: Suite) -> Result<Command> {
 fn write_module(suite: Suite, module: &Path) -> Result<()> {
     let (name, version) = (suite.module(), suite.version());
     match suite {
-        Suite::Cni | Suite::Helm | Suite::FlannelPlugin => {
+        Suite::Cni | Suite::Helm | Suite::FlannelPlugin | Suite::H2spec => {
             let text =
                 format!("module polder.test/{}\n\ngo 1.24\n\nrequire {name} {version}\n", suite.name());
             write(&module.join("go.mod"), &text)

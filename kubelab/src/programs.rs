@@ -22,6 +22,8 @@ pub enum Suite {
     Flannel,
     /// The plugin through which containerd calls flannel. The plugins' last 0.9 release is the last that has it.
     FlannelPlugin,
+    /// Asks a server of HTTP/2 what RFC 9113 and RFC 7541 say of it. Of later versions there is no module.
+    H2spec,
 }
 
 impl Suite {
@@ -33,6 +35,7 @@ impl Suite {
             Self::Helm => "helm",
             Self::Flannel => "flannel",
             Self::FlannelPlugin => "flannel-plugin",
+            Self::H2spec => "h2spec",
         }
     }
 
@@ -43,6 +46,7 @@ impl Suite {
             Self::Cni | Self::FlannelPlugin => "github.com/containernetworking/plugins",
             Self::Helm => "helm.sh/helm/v3",
             Self::Flannel => "github.com/flannel-io/flannel",
+            Self::H2spec => "github.com/summerwind/h2spec",
         }
     }
 
@@ -56,6 +60,7 @@ impl Suite {
             Self::Helm => "v3.22.0",
             Self::Flannel => "v0.28.10",
             Self::FlannelPlugin => "v0.9.1",
+            Self::H2spec => "v2.2.1+incompatible",
         }
     }
 
@@ -94,6 +99,8 @@ pub const HELM: Program = Program { suite: Suite::Helm, package: "cmd/helm" };
 pub const FLANNELD: Program = Program { suite: Suite::Flannel, package: "" };
 /// flannel's CNI plugin.
 pub const FLANNEL_PLUGIN: Program = Program { suite: Suite::FlannelPlugin, package: "plugins/meta/flannel" };
+/// Asks servers of HTTP/2.
+pub const H2SPEC: Program = Program { suite: Suite::H2spec, package: "cmd/h2spec" };
 
 /// What an API server alone needs.
 pub const FOR_API_SERVER: [Program; 1] = [KUBE_APISERVER];

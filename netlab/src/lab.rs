@@ -93,6 +93,19 @@ impl Lab {
         underlay::join(nodes, by)
     }
 
+    /// Has a node's link, and those of the pods that it will have, carry packets of up to this size, at most 9000 bytes. What
+    /// it has no other route for it sends to `towards`. It has to come before the first pod.
+    pub fn widen(&self, node: &Node, mtu: u32, towards: &Node) -> Result<()> {
+        node.set_pod_mtu(mtu)?;
+        let port = format!("port{}", node.subnet().0);
+        host::ip(&self.shared.fabric, &format!("link set {port} mtu {mtu}\n"))?;
+        let (via, via6) = (towards.ipv4(), towards.ipv6());
+        node.ip(&format!(
+            "link set eth0 mtu {mtu}\nroute add 0.0.0.0/0 via {via}\nroute add ::/0 via {via6}\n"
+        ))
+        .map(drop)
+    }
+
     /// A machine in the fabric that is no node. It knows the way to the pods of all nodes made so far.
     pub fn outside(&self, name: &str) -> Result<Outside> {
         let number = self.next_outside()?;

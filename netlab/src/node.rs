@@ -217,7 +217,7 @@ impl Node {
         let pods = self.addresses().taken.len();
         ensure!(
             pods == 0,
-            "{}: is to be joined by VXLAN, and has {pods} pods already; join first",
+            "{}: its pods are to have the MTU {mtu}, and there are {pods} already; this comes first",
             self.0.name
         );
         self.0.pod_mtu.store(mtu, Ordering::Relaxed);

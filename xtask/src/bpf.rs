@@ -15,7 +15,7 @@ const TARGET: &str = if cfg!(target_endian = "little") { "bpfel-unknown-none" } 
 /// The agent's object: the name of the binary in `bpf/Cargo.toml`.
 const OBJECT: &str = "polder";
 /// The proxy's, likewise. `proxy/build.rs` looks for it beside the agent's.
-const PROXY_OBJECT: &str = "polder-accept";
+pub(crate) const PROXY_OBJECT: &str = "polder-accept";
 
 /// What to do beside building.
 #[derive(clap::Args)]

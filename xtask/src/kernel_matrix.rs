@@ -101,6 +101,8 @@ struct Question<'a> {
     /// The static binary of `kernel-check`.
     checker: PathBuf,
     object: &'a Path,
+    /// The proxy's object, if it is beside that one.
+    accept: Option<PathBuf>,
     vectors: Option<&'a Path>,
 }
 
@@ -165,7 +167,8 @@ fn ask(root: &Path, kernels: &[Kernel], object: &Path, vectors: Option<&Path>) -
     for file in [Some(object), vectors].into_iter().flatten() {
         fs::metadata(file).with_context(|| format!("{} is not there", file.display()))?;
     }
-    let question = Question { checker: checker::build(root)?, object, vectors };
+    let accept = Some(object.with_file_name(bpf::PROXY_OBJECT)).filter(|file| file.exists());
+    let question = Question { checker: checker::build(root)?, object, accept, vectors };
     let scratch = Scratch::create(&root.join("target"), "kernel-matrix")?;
     let (waiting, rows) = (Mutex::new(kernels.iter().cloned().enumerate()), Mutex::new(Vec::new()));
     let work = || {
@@ -211,6 +214,9 @@ fn host(question: &Question<'_>, folder: &Path) -> Result<Reply> {
     }
     let mut command = Command::new(&question.checker);
     command.arg(question.object);
+    if let Some(accept) = &question.accept {
+        command.arg("--accept").arg(accept);
+    }
     if let Some(vectors) = question.vectors {
         command.arg("--vectors").arg(vectors);
     }

@@ -28,9 +28,9 @@ struct Need {
 }
 
 /// Servers of others: the proxy's tests stand before them.
-const SERVERS: [&str; 3] = ["nginx", "haproxy", "node"];
+const SERVERS: [&str; 4] = ["nginx", "haproxy", "node", "gunicorn"];
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     Need {
         name: "a compiler for BPF",
         why: "builds bpf/ for the kernel",
@@ -72,8 +72,8 @@ const NEEDS: [Need; 8] = [
         name: "web servers",
         why: "are asked through the proxy in its tests, and measured beside it (`cargo bench -p proxy`)",
         is_there: || SERVERS.iter().all(|program| process::find(program).is_some()),
-        install: |_| apt_install(&["nginx-light", "haproxy", "nodejs"]),
-        by_hand: "install nginx, haproxy and node",
+        install: |_| apt_install(&["nginx-light", "haproxy", "nodejs", "gunicorn"]),
+        by_hand: "install nginx, haproxy, node and gunicorn",
     },
     Need {
         name: "an API server",
@@ -88,6 +88,13 @@ const NEEDS: [Need; 8] = [
         is_there: || process::find("helm").is_some() || programs::HELM.is_there(),
         install: |_| kubelab::build(&[programs::HELM]),
         by_hand: "install Helm 3, or Go 1.24 or newer",
+    },
+    Need {
+        name: "h2spec",
+        why: "asks the proxy what the RFCs say of a server of HTTP/2 (a quarter of a minute of building, once)",
+        is_there: || programs::H2SPEC.is_there(),
+        install: |_| kubelab::build(&[programs::H2SPEC]),
+        by_hand: "install Go 1.24 or newer",
     },
 ];
 

@@ -35,6 +35,10 @@ const LONG_CASES: &str = "100000";
 const LONG_PACKETS: &str = "10000000";
 /// Requests of the test in which everything changes meanwhile.
 const LONG_REQUESTS: &str = "1000000";
+/// Connections of clients that never come to a point.
+const LONG_SLOW: &str = "10000";
+/// How often what reads requests dies under load.
+const LONG_DEATHS: &str = "100";
 
 enum Outcome {
     Passed,
@@ -119,7 +123,8 @@ fn workspace_tests(root: &Path, options: &Options, object: Option<&Path>) -> Res
     command.args(["test", "--workspace", "--all-features"]);
     if options.long {
         command.arg("--release").env("PROPTEST_CASES", LONG_CASES).env("POLDER_PACKETS", LONG_PACKETS);
-        command.env("POLDER_REQUESTS", LONG_REQUESTS);
+        command.env("POLDER_REQUESTS", LONG_REQUESTS).env("POLDER_SLOW", LONG_SLOW);
+        command.env("POLDER_DEATHS", LONG_DEATHS);
     }
     // What the tests that need the kernel ask it about.
     if let Some(object) = object {

@@ -70,7 +70,7 @@ fn start(program: &str, command: impl FnOnce(&std::path::Path, u16) -> Command) 
         }
     });
     // Those that do not choose a port for themselves were told one.
-    let named = matches!(program, "nginx" | "haproxy");
+    let named = matches!(program, "nginx" | "haproxy" | "gunicorn");
     let port = if named { port } else { listening.recv_timeout(Duration::from_mins(2)).unwrap() };
     let server =
         Server { address: ([127, 0, 0, 1], port).into(), asked, child: Some(child), _folder: folder };
@@ -135,6 +135,22 @@ fn node() -> Option<Server> {
         command
             .arg("--max-http-header-size=65536")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/server.js"));
+        command
+    })
+}
+
+fn gunicorn() -> Option<Server> {
+    start("gunicorn", |folder, port| {
+        let mut command = Command::new("gunicorn");
+        command.args(["--bind", &format!("127.0.0.1:{port}"), "--worker-tmp-dir"]).arg(folder);
+        // One thread for each connection that is kept open. Its own limits are smaller than the proxy's.
+        command.args(["--threads", "4", "--limit-request-line", "0", "--limit-request-field_size", "0"]);
+        command.args([
+            "--pythonpath",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers"),
+            "server:answer",
+        ]);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
         command
     })
 }
@@ -292,5 +308,12 @@ async fn go_is_never_asked_for_what_is_forbidden() {
 async fn node_is_never_asked_for_what_is_forbidden() {
     if let Some(server) = node() {
         try_before("Node", &server).await;
+    }
+}
+
+#[tokio::test]
+async fn gunicorn_is_never_asked_for_what_is_forbidden() {
+    if let Some(server) = gunicorn() {
+        try_before("gunicorn", &server).await;
     }
 }

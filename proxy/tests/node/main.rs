@@ -11,7 +11,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::rig::{Family, Rig, murder, wait};
+use crate::rig::{Family, Kernel, Rig, murder, wait};
 
 /// Everything that a test needs, unless this machine lacks it.
 fn rig(test: &str) -> Option<Rig> {
@@ -19,12 +19,16 @@ fn rig(test: &str) -> Option<Rig> {
 }
 
 fn rig_under(test: &str, preparation: &str) -> Option<Rig> {
+    rig_on(test, preparation, Kernel::Usual)
+}
+
+fn rig_on(test: &str, preparation: &str, kernel: Kernel) -> Option<Rig> {
     let missing = if !nix::unistd::Uid::effective().is_root() {
         "root for network namespaces"
     } else if Command::new("ip").arg("-V").output().is_err() {
         "the program `ip`"
     } else {
-        match Rig::under(preparation) {
+        match Rig::under(preparation, kernel) {
             Some(rig) => return Some(rig),
             None => "the proxy's BPF object (cargo xtask bpf)",
         }
@@ -108,6 +112,19 @@ fn nothing_needs_a_setting_of_the_network() {
         assert_eq!(rig.open(family, 4000).get("/public/a").0, 200);
         assert_eq!(rig.open(family, 4001).get("/private").0, 403);
     }
+}
+
+#[test]
+fn on_a_node_without_ipv6_requests_of_ipv4_are_judged() {
+    let Some(mut rig) = rig_on("a node without IPv6", "true", Kernel::WithoutSix) else { return };
+    assert_eq!(rig.open(Family::Four, 4000).get("/public/a").0, 200);
+    assert_eq!(rig.open(Family::Four, 4001).get("/private").0, 403);
+    assert_eq!(rig.seen.lock().unwrap().len(), 1);
+    let sockets = |table: &str| {
+        let table = fs::read_to_string(format!("/proc/{}/net/{table}", rig.proxy.id())).unwrap();
+        table.lines().filter(|line| line.contains(":0001 ")).count()
+    };
+    assert_eq!((sockets("tcp"), sockets("tcp6")), (1, 0), "the listener is one of IPv4");
 }
 
 #[test]

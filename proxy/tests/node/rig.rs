@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,14 @@ impl Family {
     }
 }
 
+/// What the proxy's kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    Usual,
+    /// As one that was started with `ipv6.disable=1`: no socket of that family can be had.
+    WithoutSix,
+}
+
 /// What the server saw of a connection: who it seemed to come from, and how large its segments may be.
 pub(crate) type Seen = (SocketAddr, u32);
 
@@ -61,7 +70,7 @@ pub(crate) struct Rig {
 impl Rig {
     /// Everything but the BPF programs of the agent; the proxy starts after a shell command in its own mount namespace. `None`
     /// if there is no object of the proxy's.
-    pub(crate) fn under(preparation: &str) -> Option<Self> {
+    pub(crate) fn under(preparation: &str, kernel: Kernel) -> Option<Self> {
         let object = object()?;
         let (node, client, server) = (Place::new(), Place::new(), Place::new());
         let of = |[four, six]: [&str; 2]| [format!("{four}/24"), format!("{six}/64")];
@@ -85,7 +94,7 @@ impl Rig {
         let pinned = Pinned::new();
         let seen = Arc::new(Mutex::new(Vec::new()));
         serve(&server, &seen);
-        let proxy = Process::start(&node, &pinned, &object, preparation);
+        let proxy = Process::start(&node, &pinned, &object, preparation, kernel);
         let rig = Rig { pinned, seen, proxy, node, client, _server: server };
         rig.redirect();
         Some(rig)
@@ -148,7 +157,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(node: &Place, pinned: &Pinned, object: &Path, preparation: &str) -> Self {
+    fn start(node: &Place, pinned: &Pinned, object: &Path, preparation: &str, kernel: Kernel) -> Self {
         let folder = pinned.path().to_owned();
         let file = |name| fs::File::create(folder.join(name)).unwrap();
         let (namespace, log, problems) = (node.file(), file("access.log"), file("log"));
@@ -162,6 +171,9 @@ impl Process {
         }
         command.arg("--lists").arg(folder.join("lists")).arg("--metrics").arg(folder.join("proxy.sock"));
         command.args(["--drain", "20"]).stdin(Stdio::null()).stdout(log).stderr(problems);
+        if kernel == Kernel::WithoutSix {
+            without_six(&mut command);
+        }
         let child = thread::spawn(move || {
             setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
             command.spawn().unwrap()
@@ -215,6 +227,36 @@ impl Drop for Process {
             eprintln!("{}", self.log());
         }
     }
+}
+
+/// Has the kernel refuse sockets of IPv6 to a process, and to all that it starts, as if it knew none (socket(2), seccomp(2)).
+fn without_six(command: &mut Command) {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const ANSWER: u32 = libc::BPF_RET | libc::BPF_K;
+    let step = |code, k, jt, jf| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
+    let call = u32::try_from(libc::SYS_socket).unwrap();
+    let [six, unknown] = [libc::AF_INET6, libc::EAFNOSUPPORT].map(|number| u32::try_from(number).unwrap());
+    // Of `seccomp_data`: the number of the call, and the low half of its first argument.
+    let first = 16 + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let filter = [
+        step(LOAD, 0, 0, 0),
+        step(IS, call, 0, 3),
+        step(LOAD, first, 0, 0),
+        step(IS, six, 0, 1),
+        step(ANSWER, libc::SECCOMP_RET_ERRNO | unknown, 0, 0),
+        step(ANSWER, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog { len: 6, filter: filter.as_ptr().cast_mut() };
+        // SAFETY: the program and its steps live until the call has copied them.
+        match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(install) };
 }
 
 /// The proxy's device in a node, once that is up.

@@ -58,13 +58,14 @@ impl Proxy {
         }
         command.args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
         command.stdout(File::create(&access)?).stderr(File::create(&log)?);
-        let before = polder.status()?.proxies;
         let node = polder.node().clone();
         let keeper = node.run(|| command.spawn().with_context(|| format!("{command:?}")))?;
         let proxy = Self { node, keeper, log, access, metrics };
         let there = polder.within("a proxy to be there", |client| {
-            let now = client.status()?.proxies;
-            ensure!(now.first().is_some_and(|first| !before.contains(first)), "proxies: {now:?}");
+            let (log, now) = (proxy.log(), client.status()?.proxies);
+            let own = log.split_once("interface=\"").and_then(|(_, rest)| rest.split_once('"'));
+            let own = own.map(|(own, _)| own).context("it takes no connections yet")?;
+            ensure!(now.first().is_some_and(|first| first == own), "proxies: {now:?}, and this is {own}");
             Ok(())
         });
         there.with_context(|| proxy.log())?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 
 use netlab::{Cni, Family, Host as _, Lab, Node, Pod, Underlay};
@@ -18,18 +19,44 @@ pub(crate) struct Bed {
     pub(crate) servers: [Nginx; 2],
     pub(crate) client: Pod,
     pub(crate) pods: [Pod; 2],
+    /// More clients beside the first.
+    pub(crate) crowd: Vec<Pod>,
     _lab: Lab,
 }
 
+/// What is not always the same.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) cni: Cni,
+    /// The size of packets on every link.
+    pub(crate) mtu: u32,
+    /// How many clients there are beside the first.
+    pub(crate) crowd: usize,
+}
+
+impl From<Cni> for Shape {
+    fn from(cni: Cni) -> Self {
+        Self { cni, mtu: 1500, crowd: 0 }
+    }
+}
+
 impl Bed {
-    pub(crate) fn new(name: &str, cni: Cni) -> Self {
+    pub(crate) fn new(name: &str, shape: impl Into<Shape>) -> Self {
+        let Shape { cni, mtu, crowd } = shape.into();
         let lab = Lab::new(name).unwrap();
         let nodes = [lab.node(cni, 1).unwrap(), lab.node(cni, 2).unwrap()];
+        if mtu != 1500 {
+            lab.widen(&nodes[0], mtu, &nodes[1]).unwrap();
+            lab.widen(&nodes[1], mtu, &nodes[0]).unwrap();
+        }
         lab.join(&[&nodes[0], &nodes[1]], Underlay::Routed).unwrap();
         let client = nodes[0].pod("a").unwrap();
         let pods = [nodes[0].pod("v").unwrap(), nodes[1].pod("w").unwrap()];
+        let crowd: Vec<_> = (0..crowd).map(|one| nodes[0].pod(&format!("c{one}")).unwrap()).collect();
         let mut facts = manifest::namespace("shop") + &manifest::node(&nodes[0]) + &manifest::node(&nodes[1]);
-        facts += &manifest::pod("shop", &client, "app: a");
+        for client in iter::once(&client).chain(&crowd) {
+            facts += &manifest::pod("shop", client, "app: a");
+        }
         for (pod, addresses) in pods.iter().zip(SERVICES) {
             facts += &manifest::pod("shop", pod, "app: server");
             facts += &service(pod, addresses);
@@ -40,10 +67,12 @@ impl Bed {
         let agents =
             nodes.each_ref().map(|node| Polder::start(node, &[("facts.yaml", facts.clone())]).unwrap());
         agents[0].enforces(&["shop/a", "shop/v"]).unwrap();
+        let names: Vec<_> = crowd.iter().map(|pod| format!("shop/{}", pod.name())).collect();
+        agents[0].enforces(&names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         agents[1].enforces(&["shop/w"]).unwrap();
         let proxies = agents.iter().map(|agent| Proxy::start(agent).unwrap()).collect();
         let servers = pods.each_ref().map(|pod| Nginx::start(pod, WEB).unwrap());
-        Self { proxies, agents, servers, client, pods, _lab: lab }
+        Self { proxies, agents, servers, client, pods, crowd, _lab: lab }
     }
 
     /// Puts policies into force on both nodes.

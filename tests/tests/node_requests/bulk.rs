@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use netlab::{Cni, Family, Host, Pod, RpFilter, root_or_skip, tool_or_skip};
 use tests::node::manifest::WEB;
 
-use crate::bed::{Bed, READ_PUBLIC, policy};
+use crate::bed::{Bed, READ_PUBLIC, Shape, policy};
 use crate::http::Connection;
 
 /// How much is sent each way. (A gigabyte takes too long on a busy machine, and shows no more.)
@@ -44,8 +44,12 @@ fn serve(pod: &Pod, port: u16) -> Result<netlab::Task<()>> {
     })
 }
 
-fn exchange(client: &Pod, to: SocketAddr) -> Result<()> {
+fn exchange(client: &Pod, to: SocketAddr, mtu: u32) -> Result<()> {
     let mut connection = Connection::open(client, to)?;
+    let (segment, headers) = (connection.segment()?, if to.is_ipv4() { 40 } else { 60 });
+    // Options of TCP take up to 40 bytes of each.
+    let full = mtu - headers;
+    ensure!((full - 40..=full).contains(&segment), "segments of {segment} bytes");
     let body: Vec<u8> = (0..OCTETS).map(octet).collect();
     connection.send(
         format!("PUT /public/bulk HTTP/1.1\r\nHost: server\r\nContent-Length: {OCTETS}\r\n\r\n").as_bytes(),
@@ -56,16 +60,16 @@ fn exchange(client: &Pod, to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn bulk(name: &str, cni: Cni) {
+fn bulk(name: &str, cni: Cni, largest: u32, cases: &[(u32, &str)]) {
     let tools = ["nft", "nginx", "ethtool"];
     if !root_or_skip(name) || !tools.iter().all(|tool| tool_or_skip(tool, name)) {
         return;
     }
-    let bed = Bed::new(name, cni);
+    let bed = Bed::new(name, Shape { mtu: largest, ..cni.into() });
     let rules = READ_PUBLIC.replace("GET", "PUT").replace("8080", "9090");
     bed.policies(&policy("server", "server", "ingress", &format!("{{action: Allow, {rules}}}")));
     assert_ne!(WEB, 9090, "nginx is there");
-    for (mtu, offload) in [(1500, "on"), (1300, "on"), (1500, "off")] {
+    for &(mtu, offload) in cases {
         for pod in [&bed.client, &bed.pods[0], &bed.pods[1]] {
             pod.ip(&format!("link set eth0 mtu {mtu}\n")).unwrap();
             let features =
@@ -77,21 +81,34 @@ fn bulk(name: &str, cni: Cni) {
                 let served = serve(&bed.pods[server], 9090).unwrap();
                 let to = SocketAddr::new(bed.pods[server].address(family), 9090);
                 let case = format!("mtu {mtu}, offload {offload}, server {server}, {family:?}");
-                exchange(&bed.client, to).unwrap_or_else(|error| panic!("{case}: {error:#}"));
+                exchange(&bed.client, to, mtu).unwrap_or_else(|error| panic!("{case}: {error:#}"));
                 served.join().unwrap_or_else(|error| panic!("{case}: the server: {error:#}"));
             }
         }
     }
 }
 
+const USUAL: [(u32, &str); 3] = [(1500, "on"), (1300, "on"), (1500, "off")];
+const JUMBO: [(u32, &str); 2] = [(9000, "on"), (9000, "off")];
+
 #[test]
 fn f35_large_bodies_are_whole_on_a_bridge() {
-    bulk("rq-bulk-bridge", Cni::Bridge { br_netfilter: false });
+    bulk("rq-bulk-bridge", Cni::Bridge { br_netfilter: false }, 1500, &USUAL);
 }
 
 #[test]
 fn f35_large_bodies_are_whole_where_pods_are_routed() {
-    bulk("rq-bulk-routed", Cni::Routed);
+    bulk("rq-bulk-routed", Cni::Routed, 1500, &USUAL);
+}
+
+#[test]
+fn f35_large_bodies_are_whole_in_jumbo_frames_on_a_bridge() {
+    bulk("rq-jumbo-bridge", Cni::Bridge { br_netfilter: false }, 9000, &JUMBO);
+}
+
+#[test]
+fn f35_large_bodies_are_whole_in_jumbo_frames_where_pods_are_routed() {
+    bulk("rq-jumbo-routed", Cni::Routed, 9000, &JUMBO);
 }
 
 #[test]

@@ -20,13 +20,13 @@ const LONGEST: Duration = Duration::from_hours(1);
 
 /// What became of the requests.
 #[derive(Debug, Default)]
-struct Tally {
-    answered: AtomicUsize,
-    refused: AtomicUsize,
+pub(crate) struct Tally {
+    pub(crate) answered: AtomicUsize,
+    pub(crate) refused: AtomicUsize,
     /// Connections that ended before an answer: those of a worker that was killed.
-    broken: AtomicUsize,
+    pub(crate) broken: AtomicUsize,
     /// What must not be.
-    wrong: AtomicUsize,
+    pub(crate) wrong: AtomicUsize,
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_forbidden_request_passes_at_no_moment_while_everything_changes() {
 }
 
 /// Asks for what is allowed, a few times, and then for what is not, which ends the connection.
-fn converse(connection: &mut Connection, tally: &Tally, asked: &AtomicUsize) {
+pub(crate) fn converse(connection: &mut Connection, tally: &Tally, asked: &AtomicUsize) {
     let number = asked.fetch_add(2, Ordering::Relaxed);
     let requests =
         [("GET", format!("/public/{number}"), 200), ("POST", format!("/public/forbidden/{number}"), 403)];

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use netlab::{Host, Outcome, tcp_connect_from};
+use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
 
 /// How long a connection, or an answer, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +41,11 @@ impl Connection {
             }
             _ => bail!("{} to {to}: {:?}", from.name(), answer.outcome),
         }
+    }
+
+    /// The largest segment that it sends.
+    pub(crate) fn segment(&self) -> Result<u32> {
+        getsockopt(&self.stream, TcpMaxSeg).context("the size of segments")
     }
 
     /// Sends these octets.

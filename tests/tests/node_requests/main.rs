@@ -10,6 +10,8 @@
 mod bed;
 mod bulk;
 mod churn;
+mod deaths;
 mod http;
 mod life;
 mod matrix;
+mod slow;

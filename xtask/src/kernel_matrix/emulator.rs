@@ -78,6 +78,9 @@ fn initramfs(image: &Image, question: &Question<'_>) -> Result<Vec<u8>> {
     archive.device("dev/console", (5, 1))?;
     archive.file("init", &read(&question.checker)?)?;
     archive.file("object", &read(question.object)?)?;
+    if let Some(accept) = &question.accept {
+        archive.file("accept", &read(accept)?)?;
+    }
     if let Some(vectors) = question.vectors {
         archive.file("vectors", &read(vectors)?)?;
     }

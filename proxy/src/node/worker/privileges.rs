@@ -42,14 +42,11 @@ pub(crate) fn give_up(user: u32, source: &impl Source) -> Result<()> {
     }
     keep(CapabilitySet::empty(), held.permitted & CapabilitySet::BPF)?;
     // Not the generation, which may be in memory already.
-    match source.port(0) {
-        Ok(_) => keep(CapabilitySet::empty(), CapabilitySet::empty())?,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            keep(CapabilitySet::BPF, CapabilitySet::BPF)?;
-            source.port(0).context("reading a map")?;
-            tracing::warn!("the kernel reads maps for nobody without CAP_BPF, so requests are read with it");
-        }
-        Err(error) => return Err(error).context("reading a map"),
+    let needed = needed(source.port(0)).context("reading a map")?;
+    keep(needed, needed)?;
+    if !needed.is_empty() {
+        source.port(0).context("reading a map")?;
+        tracing::warn!("the kernel reads maps for nobody without CAP_BPF, so requests are read with it");
     }
     set_keep_capabilities(false).context("keeping no capabilities")?;
     // Both are forgotten when a process changes its user, so they come last.
@@ -57,7 +54,31 @@ pub(crate) fn give_up(user: u32, source: &impl Source) -> Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("closing its memory to others")
 }
 
+/// What the kernel wants of whoever reads maps, by what came of reading one without any capability.
+fn needed<T>(read: io::Result<T>) -> io::Result<CapabilitySet> {
+    match read {
+        Ok(_) => Ok(CapabilitySet::empty()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(CapabilitySet::BPF),
+        Err(error) => Err(error),
+    }
+}
+
 fn keep(effective: CapabilitySet, permitted: CapabilitySet) -> Result<()> {
     let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).context("giving up capabilities")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capability_is_kept_only_if_maps_are_not_read_for_want_of_it() {
+        let needed = |read: Result<u32, io::ErrorKind>| {
+            needed(read.map_err(io::Error::from)).map_err(|error| error.kind())
+        };
+        assert_eq!(needed(Ok(7)), Ok(CapabilitySet::empty()));
+        assert_eq!(needed(Err(io::ErrorKind::PermissionDenied)), Ok(CapabilitySet::BPF));
+        assert_eq!(needed(Err(io::ErrorKind::InvalidInput)), Err(io::ErrorKind::InvalidInput));
+    }
 }
