@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use health::Health;
-pub use http::{ADDRESS, bind, serve};
+pub use http::{ADDRESS, Told, bind};
 
 /// By how an endpoint stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,6 +83,8 @@ pub struct Metrics {
     verdicts: Family<ByVerdict, Counter>,
     netlink_lost: Counter,
     packets_before_policy: Counter,
+    /// Whether a proxy told its own metrics when it was last asked.
+    pub proxy_up: Gauge,
 }
 
 impl Default for Metrics {
@@ -113,6 +115,7 @@ impl Default for Metrics {
             verdicts: Family::default(),
             netlink_lost: Counter::default(),
             packets_before_policy: Counter::default(),
+            proxy_up: Gauge::default(),
         };
         metrics.registered()
     }
@@ -223,6 +226,11 @@ impl Metrics {
             "packets_before_policy",
             "Packets dropped at interfaces whose rules were not in yet",
             self.packets_before_policy.clone(),
+        );
+        registry.register(
+            "proxy_up",
+            "Whether a proxy tells of requests, here and in polctl flows",
+            self.proxy_up.clone(),
         );
     }
 

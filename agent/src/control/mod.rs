@@ -13,7 +13,7 @@
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health;
 //! - `world`: what the sources told;
-//! - `proxies`: who reads requests;
+//! - `proxies`: who reads requests; `requests`: what they tell of them;
 //! - `saving`: what is known, on disk;
 //! - `waiting`: pods whose containers are held back until their policy is in force.
 //!
@@ -28,6 +28,7 @@ mod flows;
 mod neighbours;
 mod numbers;
 mod proxies;
+mod requests;
 mod saving;
 mod services;
 mod waiting;
@@ -44,6 +45,7 @@ use datapath::event::Event as PacketEvent;
 use jiff::Timestamp;
 use policy_compiler::compiler::{Compiler, Scope};
 use policy_compiler::problem::{Problem, Severity};
+use proxy_api::request::Request;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::{Instant, interval};
 
@@ -56,6 +58,7 @@ use crate::kubernetes::status::Report;
 use crate::lists::Lists;
 use crate::memory;
 use crate::metrics::{Health, Metrics};
+use crate::proxy::demand::Demand;
 use crate::source::Update;
 
 pub use saving::Saver;
@@ -100,6 +103,10 @@ pub struct Parts {
     pub reread: Arc<Notify>,
     /// Requests of clients.
     pub calls: mpsc::Receiver<Call>,
+    /// Requests that proxies tell of.
+    pub requests: mpsc::Receiver<Vec<Request<'static>>>,
+    /// Who wants to hear of requests that were allowed.
+    pub demand: Arc<Demand>,
     /// Flows, for whoever follows them.
     pub flows: broadcast::Sender<FlowLine>,
     /// Metrics.
@@ -198,6 +205,7 @@ impl Control {
                     self.follow();
                 }
                 Some(call) = self.parts.calls.recv() => self.answer(call),
+                Some(requests) = self.parts.requests.recv() => self.report_requests(requests),
                 unknown = next(events.as_mut(), &mut heard) => {
                     self.report(&heard, unknown?);
                     heard.clear();

@@ -60,7 +60,7 @@ impl Order {
 pub(crate) struct Handover {
     /// Where connections come in.
     pub(crate) listener: OwnedFd,
-    /// Where metrics are asked for.
+    /// Where metrics and requests are asked for.
     pub(crate) metrics: OwnedFd,
     /// The directory of lists.
     pub(crate) lists: OwnedFd,

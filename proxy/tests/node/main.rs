@@ -11,6 +11,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use proxy_api::news::News;
+use proxy_api::request::Outcome;
+use proxy_api::{NOTABLE, PLAIN};
+
 use crate::rig::{Family, Rig, murder, wait};
 
 /// Everything that a test needs, unless this machine lacks it.
@@ -180,6 +184,35 @@ fn another_set_of_maps_is_read_by_another_worker_while_connections_of_the_old_on
     drop(open);
     wait("the old one ends", || rig.proxy.workers().len() == 1);
     assert_ne!(rig.proxy.workers(), before);
+}
+
+#[test]
+fn whoever_asks_is_told_of_requests_as_they_end_and_by_whom_after_that() {
+    let Some(mut rig) = rig("streams of requests") else { return };
+    let (mut notable, mut plain) = (rig.proxy.stream(NOTABLE), rig.proxy.stream(PLAIN));
+    let mut open = rig.open(Family::Four, 4000);
+    assert_eq!(open.get("/public/a").0, 200);
+    assert_eq!(rig.open(Family::Four, 4001).get("/private").0, 403);
+    let told = |line: Option<String>| {
+        let line = line.unwrap();
+        assert!(!line.contains("secret"), "{line}");
+        match serde_json::from_str(&line).unwrap() {
+            News::Request(request) => (request.path.into_owned(), request.outcome, request.status),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(told(plain.next()), ("/public/a".to_owned(), Outcome::Allowed, Some(200)));
+    assert_eq!(told(notable.next()), ("/private".to_owned(), Outcome::Denied, Some(403)));
+    rig.pinned.replace();
+    assert_eq!(notable.next().unwrap(), r#""succeeded""#);
+    assert_eq!(plain.next().unwrap(), r#""succeeded""#);
+    let mut newer = rig.proxy.stream(PLAIN);
+    assert_eq!(open.get("/public/older").0, 200);
+    assert_eq!(told(plain.next()).0, "/public/older");
+    assert_eq!(rig.open(Family::Four, 4002).get("/public/newer").0, 200);
+    assert_eq!(told(newer.next()).0, "/public/newer");
+    drop(open);
+    assert_eq!((notable.next(), plain.next()), (None, None), "the older one has ended");
 }
 
 #[test]

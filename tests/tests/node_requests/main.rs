@@ -10,6 +10,7 @@
 mod bed;
 mod bulk;
 mod churn;
+mod flows;
 mod http;
 mod life;
 mod matrix;

@@ -1,0 +1,34 @@
+//! A stream of requests, line by line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::request::Request;
+
+/// The longest line, in bytes: a head is a tenth of it, and JSON writes an octet in six at most.
+pub const LINE_LENGTH: usize = 256 << 10;
+
+/// A line of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum News<'a> {
+    /// A request is over.
+    Request(Request<'a>),
+    /// Whoever reads is too slow, and so many requests at this place are lost to it.
+    Lost(u64),
+    /// Another process tells of what begins from now on: whoever wants to hear of that has to ask again, beside this stream,
+    /// which goes on to the end of what began before.
+    Succeeded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_beside_requests_is_of_this_form() {
+        for (news, text) in [(News::Lost(3), r#"{"lost":3}"#), (News::Succeeded, r#""succeeded""#)] {
+            assert_eq!(serde_json::to_string(&news).unwrap(), text);
+            assert_eq!(serde_json::from_str::<News<'_>>(text).unwrap(), news);
+        }
+    }
+}
