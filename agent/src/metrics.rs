@@ -52,6 +52,8 @@ pub struct Metrics {
     endpoints: Family<ByState, Gauge>,
     /// Policies in force.
     pub policies: Gauge,
+    /// Those of them that only audit.
+    pub policies_audited: Gauge,
     /// The generation in force.
     pub generation: Gauge,
     /// Seconds from a batch of events to its tables.
@@ -95,6 +97,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             endpoints: Family::default(),
             policies: Gauge::default(),
+            policies_audited: Gauge::default(),
             generation: Gauge::default(),
             compile_seconds: histogram(),
             apply_seconds: histogram(),
@@ -134,7 +137,12 @@ impl Metrics {
     /// What is counted where it happens.
     fn register_own(&self, registry: &mut Registry) {
         registry.register("endpoints", "Interfaces of pods on this node, by state", self.endpoints.clone());
-        registry.register("policies", "Policies in force", self.policies.clone());
+        registry.register("policies", "Policies in force, and those that only audit", self.policies.clone());
+        registry.register(
+            "policies_audited",
+            "Policies that only audit, of those: no verdict is theirs",
+            self.policies_audited.clone(),
+        );
         registry.register("generation", "The generation in force", self.generation.clone());
         registry.register(
             "compile_seconds",

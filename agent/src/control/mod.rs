@@ -9,7 +9,7 @@
 //! - `enforce`: what the compiler says becomes what the kernel holds, and is compared with it;
 //! - `endpoints`: which pod is behind which interface, and which programs are attached;
 //! - `facts`: node and service addresses; `services`: the rows of the latter;
-//! - `answers`: what clients ask;
+//! - `answers`: what clients ask; `audit`: what does nothing, and is not to be taken for more;
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health;
 //! - `world`: what the sources told;
@@ -21,6 +21,7 @@
 //! was too small), the task knows that it is `behind`: it says so, and tries again from what the kernel holds.
 
 mod answers;
+mod audit;
 mod endpoints;
 mod enforce;
 mod facts;

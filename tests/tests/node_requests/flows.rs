@@ -131,9 +131,18 @@ fn without_a_follower_denials_are_remembered_and_of_what_is_allowed_only_what_a_
     let logged = public().replace("spec: {", "spec: {log: true, ");
     bed.policies(&logged);
     asked("/public/logged");
-    bed.policies(&public());
+    let audited =
+        public().replace("spec: {", "spec: {mode: Audit, ").replace("name: server", "name: audited");
+    bed.policies(&(public() + &audited));
     assert_eq!(ask(&bed, "/public/quiet"), 200);
     asked("/secret/2");
+    let problems = bed.agents[0].status().unwrap().problems;
+    assert!(
+        problems.iter().any(|problem| problem.contains("PolderPolicy shop/audited (polctl")),
+        "{problems:?}"
+    );
+    let page = bed.agents[0].http("/metrics").unwrap();
+    assert!(page.contains("\npolder_policies_audited 1\n"), "{page}");
     assert!(!remembered(&bed.agents[0]).contains("/public/quiet"));
 }
 
