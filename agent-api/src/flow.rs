@@ -92,7 +92,7 @@ pub struct FlowLine {
     pub repeats: u64,
     /// What was asked, if this is about a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<Asked>,
+    pub request: Option<Box<Asked>>,
 }
 
 impl crate::request::Flows {

@@ -10,6 +10,7 @@ pub const LINE_LENGTH: usize = 256 << 10;
 /// A line of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nearly all are requests")]
 pub enum News<'a> {
     /// A request is over.
     Request(Request<'a>),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use agent_api::flow::{Asked, End, FlowLine, FlowVerdict};
 use agent_api::judgement::Direction;
+use datapath::abi::Direction::Ingress;
 use datapath::abi::RuleSetId;
 use datapath::lookup::RuleId;
 use policy_compiler::rule_set::Origin;
@@ -58,7 +59,7 @@ impl Control {
             reason,
             rule: rule.and_then(|rule| self.rule(rule)),
             repeats: 1,
-            request: Some(Asked {
+            request: Some(Box::new(Asked {
                 protocol: request.protocol.name().to_owned(),
                 method: request.method.into_owned(),
                 host: request.host.into_owned(),
@@ -66,7 +67,7 @@ impl Control {
                 status: request.status,
                 fault,
                 seconds: request.seconds,
-            }),
+            })),
         }
     }
 
@@ -77,12 +78,8 @@ impl Control {
             let pod = self.compiler.owner(server.ip());
             pod.is_some_and(|pod| self.compiler.tables().endpoints.contains_key(&pod.key))
         };
-        match of_rule.map(policy_compiler::rule_set::RuleSet::direction) {
-            Some(datapath::abi::Direction::Ingress) => Direction::Ingress,
-            Some(datapath::abi::Direction::Egress) => Direction::Egress,
-            None if is_here() => Direction::Ingress,
-            None => Direction::Egress,
-        }
+        let is_ingress = of_rule.map_or_else(is_here, |of_rule| of_rule.direction() == Ingress);
+        if is_ingress { Direction::Ingress } else { Direction::Egress }
     }
 
     fn socket(&self, socket: SocketAddr) -> End {

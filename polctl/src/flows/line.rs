@@ -20,7 +20,7 @@ pub(super) fn flow(flow: &FlowLine) -> String {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
     };
-    let what = flow.request.as_ref().map_or_else(|| clean(&flow.protocol).to_string(), asked);
+    let what = flow.request.as_deref().map_or_else(|| clean(&flow.protocol).to_string(), asked);
     let mut out = format!(
         "{} {} -> {} {what} {verdict} at {at}, {}",
         format!("{:.3}", flow.time).dimmed(),

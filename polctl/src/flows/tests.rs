@@ -84,11 +84,12 @@ fn a_request_is_a_line_with_what_was_asked_and_answered() {
         fault: None,
         seconds: 0.001,
     };
-    (denied.request, denied.repeats) = (Some(asked.clone()), 1);
+    (denied.request, denied.repeats) = (Some(Box::new(asked.clone())), 1);
     let mut refused = denied.clone();
     let nothing = || String::new();
     let fault = Some("not http".to_owned());
-    refused.request = Some(Asked { method: nothing(), host: nothing(), path: nothing(), fault, ..asked });
+    refused.request =
+        Some(Box::new(Asked { method: nothing(), host: nothing(), path: nothing(), fault, ..asked }));
     (refused.reason, refused.rule) = ("refused".to_owned(), None);
     let text = written(Output::Text, &[Reply::Flow(denied), Reply::Flow(refused)]);
     assert_eq!(
