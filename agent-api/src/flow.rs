@@ -44,10 +44,34 @@ pub struct Rule {
     pub place: Option<String>,
 }
 
-/// A new flow, or packets of one that were dropped, at one pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A request, or a TLS connection, of which rules decided. Never a query or a header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// `http1`, `http2`, `tls`, or `unknown`.
+    pub protocol: String,
+    /// The method; empty if it is not known, or there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub method: String,
+    /// The host, or the name that TLS asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// The path, without its query.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// What the client was answered, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What was wrong with it, or with its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// How long it took, to the end of the answer.
+    pub seconds: f64,
+}
+
+/// A new flow, or packets of one that were dropped, at one pod; or a request on one, after its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlowLine {
-    /// When it was first seen; to the millisecond. Print with `{:.3}`.
+    /// When it was first seen, or when the request was over; to the millisecond. Print with `{:.3}`.
     pub time: Timestamp,
     /// To the pod whose policy was asked, or from it.
     pub direction: Direction,
@@ -66,6 +90,9 @@ pub struct FlowLine {
     pub rule: Option<Rule>,
     /// How many packets like it this line stands for, at least 1.
     pub repeats: u64,
+    /// What was asked, if this is about a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<Asked>>,
 }
 
 impl crate::request::Flows {
@@ -100,6 +127,7 @@ mod tests {
             reason: "rule_denies".to_owned(),
             rule: None,
             repeats: 1,
+            request: None,
         };
         let pod = |pod: &str| Flows { pod: Some(pod.to_owned()), ..Flows::default() };
         let since = |time: &str| Flows { since: Some(time.parse().unwrap()), ..Flows::default() };

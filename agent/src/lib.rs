@@ -5,7 +5,7 @@
 //! manifests (standalone) ---+                                   +--> dataplane: maps, programs, hooks
 //!                           +--> control, one task: compiler ---+
 //! netlink (endpoint) -------+                                   +--> lists: what a proxy judges requests by
-//!                                                               +--> api (socket), metrics
+//! proxies (proxy) --requests-------------> flows                +--> api (socket), metrics
 //! ```
 
 pub mod api;
@@ -17,5 +17,6 @@ pub mod lists;
 pub mod memory;
 pub mod metrics;
 pub mod options;
+pub mod proxy;
 pub mod source;
 pub mod standalone;

@@ -15,8 +15,9 @@ use agent::endpoint::role::{self, Classifier};
 use agent::kubernetes::snapshot::Store;
 use agent::kubernetes::status::Report;
 use agent::lists::Lists;
-use agent::metrics::{self, Health, Metrics};
+use agent::metrics::{self, Health, Metrics, Told};
 use agent::options::Options;
+use agent::proxy::follow::Proxies;
 use agent::source::Update;
 use agent::{kubernetes, memory, standalone};
 use anyhow::{Context, Result};
@@ -37,6 +38,8 @@ const FIRST_LISTS: Duration = Duration::from_secs(15);
 const DISK_AFTER: Duration = Duration::from_secs(5);
 /// Flows that may wait to be remembered.
 const FLOWS: usize = 4096;
+/// Batches of requests that may wait for the control task.
+const REQUESTS: usize = 4;
 
 fn main() -> ExitCode {
     memory::keep_little();
@@ -73,9 +76,8 @@ fn forget(options: &Options) -> Result<()> {
     Lists::new(&options.lists).remove_all()?;
     let mut lock = options.socket.clone().into_os_string();
     lock.push(".lock");
-    // A proxy beside it tells its metrics there, and is gone by now.
-    let metrics = options.socket.with_file_name("proxy.sock");
-    for left in [options.socket.clone(), lock.into(), metrics] {
+    // A proxy beside it tells of itself there, and is gone by now.
+    for left in [options.socket.clone(), lock.into(), options.proxy.clone()] {
         match std::fs::remove_file(&left) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", left.display()));
@@ -108,12 +110,17 @@ async fn run(options: &Options) -> Result<()> {
     let classifier = Classifier::new(&role::Options { uplinks: options.uplink.clone() })?;
     let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
     let listener = metrics::bind(options.metrics).await?;
-    tokio::spawn(metrics::serve(listener, Arc::clone(&metrics), Arc::clone(&health)));
+    let told =
+        Told { metrics: Arc::clone(&metrics), health: Arc::clone(&health), proxy: options.proxy.clone() };
+    tokio::spawn(pages::serve(listener, Arc::new(told)));
 
     let (calls, called) = mpsc::channel(WAITING);
     let (flows, followed) = broadcast::channel(FLOWS);
     let history = History::new(FLOWS);
     tokio::spawn(Arc::clone(&history).keep(followed));
+    let (told, requests) = mpsc::channel(REQUESTS);
+    let demand = Arc::clone(history.demand());
+    tokio::spawn(Proxies::new(&options.proxy, Arc::clone(&history), told).run());
     tokio::spawn(api::serve(socket, calls, history, Limits::default()));
     let reread = Arc::new(Notify::new());
     let source = source(options, &reread, &metrics, &dataplane).await?;
@@ -131,6 +138,8 @@ async fn run(options: &Options) -> Result<()> {
         reports: source.reports,
         reread,
         calls: called,
+        requests,
+        demand,
         flows,
         metrics,
         health,

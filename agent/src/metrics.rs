@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use health::Health;
-pub use http::{ADDRESS, bind, serve};
+pub use http::{ADDRESS, Told, bind};
 
 /// By how an endpoint stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +52,8 @@ pub struct Metrics {
     endpoints: Family<ByState, Gauge>,
     /// Policies in force.
     pub policies: Gauge,
+    /// Those of them that only audit.
+    pub policies_audited: Gauge,
     /// The generation in force.
     pub generation: Gauge,
     /// Seconds from a batch of events to its tables.
@@ -83,6 +85,8 @@ pub struct Metrics {
     verdicts: Family<ByVerdict, Counter>,
     netlink_lost: Counter,
     packets_before_policy: Counter,
+    /// Whether a proxy told its own metrics when it was last asked.
+    pub proxy_up: Gauge,
 }
 
 impl Default for Metrics {
@@ -93,6 +97,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             endpoints: Family::default(),
             policies: Gauge::default(),
+            policies_audited: Gauge::default(),
             generation: Gauge::default(),
             compile_seconds: histogram(),
             apply_seconds: histogram(),
@@ -113,6 +118,7 @@ impl Default for Metrics {
             verdicts: Family::default(),
             netlink_lost: Counter::default(),
             packets_before_policy: Counter::default(),
+            proxy_up: Gauge::default(),
         };
         metrics.registered()
     }
@@ -131,7 +137,12 @@ impl Metrics {
     /// What is counted where it happens.
     fn register_own(&self, registry: &mut Registry) {
         registry.register("endpoints", "Interfaces of pods on this node, by state", self.endpoints.clone());
-        registry.register("policies", "Policies in force", self.policies.clone());
+        registry.register("policies", "Policies in force, and those that only audit", self.policies.clone());
+        registry.register(
+            "policies_audited",
+            "Policies that only audit, of those: no verdict is theirs",
+            self.policies_audited.clone(),
+        );
         registry.register("generation", "The generation in force", self.generation.clone());
         registry.register(
             "compile_seconds",
@@ -223,6 +234,11 @@ impl Metrics {
             "packets_before_policy",
             "Packets dropped at interfaces whose rules were not in yet",
             self.packets_before_policy.clone(),
+        );
+        registry.register(
+            "proxy_up",
+            "Whether a proxy tells of requests, here and in polctl flows",
+            self.proxy_up.clone(),
         );
     }
 

@@ -36,6 +36,9 @@ pub struct Options {
     /// Where lists of rules about requests are put, for who reads requests
     #[arg(long, value_name = "DIR", default_value = crate::lists::DIRECTORY)]
     pub lists: PathBuf,
+    /// Where a proxy beside the agent tells of requests
+    #[arg(long, value_name = "PATH", default_value = proxy_api::SOCKET)]
+    pub proxy: PathBuf,
     /// Where metrics, health and readiness are served
     #[arg(long, value_name = "ADDRESS", default_value_t = crate::metrics::ADDRESS)]
     pub metrics: SocketAddr,

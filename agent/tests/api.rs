@@ -75,6 +75,7 @@ fn flow(number: u64, pod: &str) -> FlowLine {
         reason: "rule_denies".to_owned(),
         rule: None,
         repeats: number,
+        request: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `polctl flows`: what the kernel has just allowed and denied, and by which rule.
+//! `polctl flows`: what was just allowed and denied, connections and requests, and by which rule.
 //!
 //! ```text
 //! agent --Flow, Lost--> line (text) | a JSON object each, as they come; until the end, Ctrl-C, or a reader that hangs up
@@ -20,10 +20,10 @@ use signal_hook::iterator::Signals;
 use crate::agent;
 use crate::clean::{clean, clean_json};
 
-/// What the kernel of this node has allowed and denied, and why
+/// What this node has allowed and denied, and why
 ///
-/// One line for each new connection, and for packets that were dropped: when, from whom to whom, the verdict, at whose
-/// ingress or egress, and the rule that decided.
+/// One line for each new connection, for packets that were dropped, and for requests: when, from whom to whom, the verdict, at
+/// whose ingress or egress, and the rule that decided. Requests that were allowed are told while somebody follows.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = LONG_HELP)]
 pub(crate) struct Args {

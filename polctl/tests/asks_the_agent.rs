@@ -157,6 +157,7 @@ fn flow() -> FlowLine {
         reason: "rule_denies".to_owned(),
         rule: None,
         repeats: 2,
+        request: None,
     }
 }
 

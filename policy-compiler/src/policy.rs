@@ -21,6 +21,8 @@ pub struct Policy {
     pub tier: Tier,
     /// Whether it decides, or only says what it would decide.
     pub mode: Mode,
+    /// Whether what it allows is to be told as well, even if nobody asked.
+    pub log: bool,
     /// Its place in the tier: lower is asked first. Equal priorities are ordered by kind and name, see [`Policy::order`].
     pub priority: i32,
     /// The pods it applies to. Host-network pods are never among them.

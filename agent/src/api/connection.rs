@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use agent_api::VERSION;
+use agent_api::flow::FlowVerdict;
 use agent_api::frame::{Frame, Hello, REPLY_LENGTH, REQUEST_LENGTH, line};
 use agent_api::reply::Reply;
 use agent_api::request::{Flows, Request};
@@ -135,6 +136,8 @@ impl Client {
         flows: &Flows,
         live: &mut broadcast::Receiver<News>,
     ) -> anyhow::Result<Ended> {
+        let allowed = flows.verdict.is_none_or(|verdict| verdict == FlowVerdict::Allowed);
+        let _follower = allowed.then(|| agent.history.demand().follow());
         loop {
             let news = tokio::select! {
                 news = live.recv() => news,

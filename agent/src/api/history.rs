@@ -7,12 +7,14 @@ use agent_api::flow::FlowLine;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::proxy::demand::Demand;
+
 /// How many lines a follower may be behind before it loses some.
 const BEHIND: usize = 4096;
 
 /// Something to tell a follower.
 #[derive(Clone, Debug)]
-pub(super) enum News {
+pub(crate) enum News {
     /// A flow.
     Flow(Arc<FlowLine>),
     /// So many flows are lost to everybody.
@@ -25,13 +27,14 @@ pub struct History {
     last: Mutex<VecDeque<Arc<FlowLine>>>,
     most: usize,
     live: broadcast::Sender<News>,
+    demand: Arc<Demand>,
 }
 
 impl History {
     /// Remembers up to so many flows.
     pub fn new(most: usize) -> Arc<Self> {
         let (live, _) = broadcast::channel(BEHIND);
-        Arc::new(Self { last: Mutex::new(VecDeque::new()), most, live })
+        Arc::new(Self { last: Mutex::new(VecDeque::new()), most, live, demand: Arc::default() })
     }
 
     /// Takes in flows until their source is gone.
@@ -43,6 +46,16 @@ impl History {
                 Err(RecvError::Closed) => return,
             }
         }
+    }
+
+    /// Who wants to hear of requests that were allowed.
+    pub fn demand(&self) -> &Arc<Demand> {
+        &self.demand
+    }
+
+    /// Tells whoever follows that so many flows are lost here.
+    pub fn lose(&self, lines: u64) {
+        self.tell(News::Lost(lines));
     }
 
     fn add(&self, flow: Arc<FlowLine>) {
@@ -61,7 +74,7 @@ impl History {
     }
 
     /// What is remembered, oldest first, and what comes after that.
-    pub(super) fn follow(&self) -> (Vec<Arc<FlowLine>>, broadcast::Receiver<News>) {
+    pub(crate) fn follow(&self) -> (Vec<Arc<FlowLine>>, broadcast::Receiver<News>) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         (last.iter().cloned().collect(), self.live.subscribe())
     }

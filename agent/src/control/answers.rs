@@ -58,6 +58,7 @@ impl Control {
         problems.extend(self.world.notes());
         problems.extend(self.behind.clone());
         problems.extend(self.unread());
+        problems.extend(self.only_audit());
         let counters = self.counted().map_err(said)?;
         let mut sums = std::collections::BTreeMap::<String, u64>::new();
         let mut refused = std::collections::BTreeMap::<u32, u64>::new();

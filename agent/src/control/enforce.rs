@@ -35,7 +35,8 @@ impl Control {
         let same = self.compiler.apply(moved);
         debug_assert!(same.is_empty(), "what only moved to another line changes no table");
         self.parts.metrics.compile_seconds.observe(begun.elapsed().as_secs_f64());
-        self.parts.metrics.policies.set(i64::try_from(self.compiler.policies().count()).unwrap_or(i64::MAX));
+        self.count_policies();
+        self.tell_what_is_logged();
         let begun = Instant::now();
         self.write_facts(&touched);
         if first || self.behind.is_some() {

@@ -55,6 +55,7 @@ impl Control {
             reason,
             rule: event.rule().and_then(|rule| self.rule(rule)),
             repeats: u64::from(event.packets),
+            request: None,
         }
     }
 

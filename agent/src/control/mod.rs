@@ -9,11 +9,11 @@
 //! - `enforce`: what the compiler says becomes what the kernel holds, and is compared with it;
 //! - `endpoints`: which pod is behind which interface, and which programs are attached;
 //! - `facts`: node and service addresses; `services`: the rows of the latter;
-//! - `answers`: what clients ask;
+//! - `answers`: what clients ask; `audit`: what does nothing, and is not to be taken for more;
 //! - `flows`: events as users read them;
 //! - `numbers`: metrics and health;
 //! - `world`: what the sources told;
-//! - `proxies`: who reads requests;
+//! - `proxies`: who reads requests; `requests`: what they tell of them;
 //! - `saving`: what is known, on disk;
 //! - `waiting`: pods whose containers are held back until their policy is in force.
 //!
@@ -21,6 +21,7 @@
 //! was too small), the task knows that it is `behind`: it says so, and tries again from what the kernel holds.
 
 mod answers;
+mod audit;
 mod endpoints;
 mod enforce;
 mod facts;
@@ -28,6 +29,7 @@ mod flows;
 mod neighbours;
 mod numbers;
 mod proxies;
+mod requests;
 mod saving;
 mod services;
 mod waiting;
@@ -44,6 +46,7 @@ use datapath::event::Event as PacketEvent;
 use jiff::Timestamp;
 use policy_compiler::compiler::{Compiler, Scope};
 use policy_compiler::problem::{Problem, Severity};
+use proxy_api::request::Request;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::{Instant, interval};
 
@@ -56,6 +59,7 @@ use crate::kubernetes::status::Report;
 use crate::lists::Lists;
 use crate::memory;
 use crate::metrics::{Health, Metrics};
+use crate::proxy::demand::Demand;
 use crate::source::Update;
 
 pub use saving::Saver;
@@ -100,6 +104,10 @@ pub struct Parts {
     pub reread: Arc<Notify>,
     /// Requests of clients.
     pub calls: mpsc::Receiver<Call>,
+    /// Requests that proxies tell of.
+    pub requests: mpsc::Receiver<Vec<Request<'static>>>,
+    /// Who wants to hear of requests that were allowed.
+    pub demand: Arc<Demand>,
     /// Flows, for whoever follows them.
     pub flows: broadcast::Sender<FlowLine>,
     /// Metrics.
@@ -201,6 +209,7 @@ impl Control {
                     self.follow();
                 }
                 Some(call) = self.parts.calls.recv() => self.answer(call),
+                Some(requests) = self.parts.requests.recv() => self.report_requests(requests),
                 unknown = next(events.as_mut(), &mut heard) => {
                     self.report(&heard, unknown?);
                     heard.clear();

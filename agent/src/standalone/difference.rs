@@ -79,10 +79,11 @@ fn gone<'a, K: Ord, V>(
 
 /// Whether two policies differ at most in where they are written.
 fn says_the_same(a: &Policy, b: &Policy) -> bool {
-    let Policy { object, source: _, tier, mode, priority, subject, ingress, egress } = a;
+    let Policy { object, source: _, tier, mode, log, priority, subject, ingress, egress } = a;
     *object == b.object
         && *tier == b.tier
         && *mode == b.mode
+        && *log == b.log
         && *priority == b.priority
         && *subject == b.subject
         && *ingress == b.ingress

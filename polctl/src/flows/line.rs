@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use agent_api::flow::{End, FlowLine, FlowVerdict, Rule};
+use agent_api::flow::{Asked, End, FlowLine, FlowVerdict, Rule};
 use agent_api::judgement::Direction;
 use owo_colors::OwoColorize;
 
 use crate::clean::clean;
 
-/// `TIME shop/a:4711 -> shop/v:80 tcp DENIED at ingress, rule_denies: NetworkPolicy shop/v spec.ingress[0] (a.yaml:3) x2`
+/// `TIME shop/a:4711 -> shop/v:80 tcp DENIED at ingress, rule_denies: NetworkPolicy shop/v spec.ingress[0] (a.yaml:3) x2`; of a
+/// request what was asked and answered instead of `tcp`.
 pub(super) fn flow(flow: &FlowLine) -> String {
     let verdict = match flow.verdict {
         FlowVerdict::Allowed => "ALLOWED".green().to_string(),
@@ -19,12 +20,12 @@ pub(super) fn flow(flow: &FlowLine) -> String {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
     };
+    let what = flow.request.as_deref().map_or_else(|| clean(&flow.protocol).to_string(), asked);
     let mut out = format!(
-        "{} {} -> {} {} {verdict} at {at}, {}",
+        "{} {} -> {} {what} {verdict} at {at}, {}",
         format!("{:.3}", flow.time).dimmed(),
         end(&flow.source),
         end(&flow.destination),
-        clean(&flow.protocol),
         clean(&flow.reason),
     );
     if let Some(rule) = &flow.rule {
@@ -33,6 +34,22 @@ pub(super) fn flow(flow: &FlowLine) -> String {
     if flow.repeats > 1 {
         // Writing into a string cannot fail.
         let _ = write!(out, " x{}", flow.repeats);
+    }
+    out
+}
+
+/// `http1 GET shop/cart/7 403`, and what was wrong with it.
+fn asked(asked: &Asked) -> String {
+    let mut out = clean(&asked.protocol).to_string();
+    let target = format!("{}{}", asked.host, asked.path);
+    for word in [&asked.method, &target].into_iter().filter(|word| !word.is_empty()) {
+        let _ = write!(out, " {}", clean(word));
+    }
+    if let Some(status) = asked.status {
+        let _ = write!(out, " {status}");
+    }
+    if let Some(fault) = &asked.fault {
+        let _ = write!(out, " ({})", clean(fault));
     }
     out
 }

@@ -1,4 +1,4 @@
-use agent_api::flow::{End, FlowLine, Rule};
+use agent_api::flow::{Asked, End, FlowLine, Rule};
 use agent_api::judgement::Direction;
 use clap::Parser;
 
@@ -33,6 +33,7 @@ fn flow() -> FlowLine {
             place: Some("a\u{1b}[2J.yaml:3".to_owned()),
         }),
         repeats: 3,
+        request: None,
     }
 }
 
@@ -69,6 +70,36 @@ fn a_flow_is_a_line_that_says_who_what_why_and_how_often() {
 "
     );
     assert!(text.contains("\u{1b}[31m"), "denials are red");
+}
+
+#[test]
+fn a_request_is_a_line_with_what_was_asked_and_answered() {
+    let mut denied = flow();
+    let asked = Asked {
+        protocol: "http1".to_owned(),
+        method: "GET".to_owned(),
+        host: "v.shop".to_owned(),
+        path: "/secret\u{1b}".to_owned(),
+        status: Some(403),
+        fault: None,
+        seconds: 0.001,
+    };
+    (denied.request, denied.repeats) = (Some(Box::new(asked.clone())), 1);
+    let mut refused = denied.clone();
+    let nothing = || String::new();
+    let fault = Some("not http".to_owned());
+    refused.request =
+        Some(Box::new(Asked { method: nothing(), host: nothing(), path: nothing(), fault, ..asked }));
+    (refused.reason, refused.rule) = ("refused".to_owned(), None);
+    let text = written(Output::Text, &[Reply::Flow(denied), Reply::Flow(refused)]);
+    assert_eq!(
+        anstream::adapter::strip_str(&text).to_string(),
+        "\
+2026-01-02T03:04:05.678Z [fd00::9]:4711 -> shop/v:80 http1 GET v.shop/secret\\u{1b} 403 DENIED at ingress, rule_denies: \
+         NetworkPolicy shop/v spec.ingress[0] (a\\u{1b}[2J.yaml:3)
+2026-01-02T03:04:05.678Z [fd00::9]:4711 -> shop/v:80 http1 403 (not http) DENIED at ingress, refused
+"
+    );
 }
 
 #[test]

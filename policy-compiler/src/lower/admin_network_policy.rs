@@ -79,6 +79,7 @@ fn policy_of(
         source: findings.source().cloned(),
         tier,
         mode: Mode::Enforce,
+        log: false,
         priority,
         subject: subject?,
         ingress: ingress?,

@@ -37,6 +37,7 @@ pub(super) fn lower(policy: &ClusterNetworkPolicy, findings: &mut Findings<'_>) 
         source: findings.source().cloned(),
         tier: tier?,
         mode: Mode::Enforce,
+        log: false,
         priority: priority?,
         subject: subject?,
         ingress: ingress?,

@@ -50,6 +50,7 @@ pub(super) fn lower(policy: &NetworkPolicy, findings: &mut Findings<'_>) -> Resu
         source: findings.source().cloned(),
         tier: Tier::Namespace,
         mode: Mode::Enforce,
+        log: false,
         priority: NETWORK_POLICY_LEVEL,
         subject: Pods { namespaces: own, pods },
         ingress: block(Direction::Ingress, types.ingress, ingress?, findings),

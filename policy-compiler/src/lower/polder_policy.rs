@@ -9,10 +9,7 @@ use super::{metadata, name, selector};
 use crate::api::cluster_network_policy::Protocol;
 use crate::api::polder_policy::{ClusterPolderPolicy, EgressRule, IngressRule, PolderPolicy};
 use crate::policy::{Action, Block, Mode, NETWORK_POLICY_LEVEL, Namespaces, Pods, Policy, Tier};
-use crate::problem::Severity;
 
-/// The id of the note that a field is kept and does nothing yet.
-const NO_EFFECT_YET: &str = "no-effect-yet";
 /// Levels of the namespace tier go from 0 to this.
 const LAST_LEVEL: i32 = 2000;
 
@@ -56,7 +53,6 @@ pub(super) fn lower(policy: &PolderPolicy, findings: &mut Findings<'_>) -> Resul
         }
     };
     let mode = mode(spec.mode.as_deref(), findings);
-    log(spec.log, findings);
     let (ingress, egress) = blocks(&OWN, spec.ingress.as_deref(), spec.egress.as_deref(), findings);
     metadata?;
     Ok(Policy {
@@ -64,6 +60,7 @@ pub(super) fn lower(policy: &PolderPolicy, findings: &mut Findings<'_>) -> Resul
         source: findings.source().cloned(),
         tier: Tier::Namespace,
         mode: mode?,
+        log: spec.log == Some(true),
         priority: priority?,
         subject: Pods { namespaces: own, pods: pods? },
         ingress: Block { isolates: spec.ingress.is_some(), ..ingress? },
@@ -82,7 +79,6 @@ pub(super) fn lower_cluster(
     let priority = cluster_wide::priority(spec.priority, findings);
     let subject = cluster_wide::subject(&CLUSTER, &spec.subject, findings);
     let mode = mode(spec.mode.as_deref(), findings);
-    log(spec.log, findings);
     let (ingress, egress) = blocks(&CLUSTER, spec.ingress.as_deref(), spec.egress.as_deref(), findings);
     metadata?;
     Ok(Policy {
@@ -90,6 +86,7 @@ pub(super) fn lower_cluster(
         source: findings.source().cloned(),
         tier: tier?,
         mode: mode?,
+        log: spec.log == Some(true),
         priority: priority?,
         subject: subject?,
         ingress: ingress?,
@@ -104,13 +101,6 @@ fn mode(mode: Option<&str>, findings: &mut Findings<'_>) -> Result<Mode, Refused
         Some(other) => {
             Err(findings.error("spec.mode", format!("{other:?} is not a mode"), "Enforce or Audit"))
         }
-    }
-}
-
-fn log(log: Option<bool>, findings: &mut Findings<'_>) {
-    if log == Some(true) {
-        let message = "decisions are not logged by policy yet: the flows of the agent have all of them";
-        findings.remark(Severity::Note, NO_EFFECT_YET, "spec.log", message, "");
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn send_finish(to: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) struct Handover {
     /// Where connections come in.
     pub(crate) listener: OwnedFd,
-    /// Where metrics are asked for.
+    /// Where metrics and requests are asked for.
     pub(crate) metrics: OwnedFd,
     /// What requests are judged by.
     pub(crate) rules: Rules,

@@ -43,7 +43,7 @@ pub(crate) struct KeeperOptions {
     /// Where the agent writes lists of rules about requests
     #[arg(long, value_name = "DIR", default_value = "/run/polder/lists")]
     pub(crate) lists: PathBuf,
-    /// The Unix socket on which metrics are served, as HTTP at /metrics
+    /// The Unix socket on which metrics and requests are told, by HTTP
     #[arg(long, value_name = "PATH", default_value = "/run/polder/proxy.sock")]
     pub(crate) metrics: PathBuf,
     /// Write a line of JSON to standard output for each request

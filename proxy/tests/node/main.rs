@@ -11,6 +11,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use proxy_api::news::News;
+use proxy_api::request::Outcome;
+use proxy_api::{NOTABLE, PLAIN};
+
 use crate::rig::{Family, Kernel, Rig, murder, wait};
 
 /// Everything that a test needs, unless this machine lacks it.
@@ -204,6 +208,25 @@ fn another_set_of_maps_judges_the_next_request_of_every_connection_and_breaks_no
     }
     assert_eq!(rig.proxy.workers(), before);
     assert_eq!(maps_of(before[0]).len(), 14, "the old set is let go of");
+}
+
+#[test]
+fn whoever_asks_is_told_of_requests_as_they_end() {
+    let Some(mut rig) = rig("streams of requests") else { return };
+    let (mut notable, mut plain) = (rig.proxy.stream(NOTABLE), rig.proxy.stream(PLAIN));
+    let mut open = rig.open(Family::Four, 4000);
+    assert_eq!(open.get("/public/a").0, 200);
+    assert_eq!(rig.open(Family::Four, 4001).get("/private").0, 403);
+    let told = |line: Option<String>| {
+        let line = line.unwrap();
+        assert!(!line.contains("secret"), "{line}");
+        match serde_json::from_str(&line).unwrap() {
+            News::Request(request) => (request.path.into_owned(), request.outcome, request.status),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(told(plain.next()), ("/public/a".to_owned(), Outcome::Allowed, Some(200)));
+    assert_eq!(told(notable.next()), ("/private".to_owned(), Outcome::Denied, Some(403)));
 }
 
 #[test]

@@ -208,6 +208,17 @@ impl Process {
         page
     }
 
+    /// A stream of requests, as they end.
+    pub(crate) fn stream(&self, path: &str) -> impl Iterator<Item = String> + use<> {
+        let mut stream = UnixStream::connect(self.folder.join("proxy.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert_eq!(lines.next().unwrap(), "HTTP/1.1 200 OK");
+        // The lengths of chunks are between them, and empty lines.
+        lines.filter(|line| line.starts_with(['{', '"']))
+    }
+
     /// What it said of itself.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap()

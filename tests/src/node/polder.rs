@@ -282,6 +282,7 @@ impl Polder {
             ("--bpffs", self.bpffs()),
             ("--socket", socket.to_owned()),
             ("--lists", self.lists()),
+            ("--proxy", self.proxy()),
             ("--bpf-object", object()?),
         ] {
             command.arg(flag).arg(path);
@@ -318,6 +319,11 @@ impl Polder {
     /// Where it puts lists of rules about requests.
     pub fn lists(&self) -> PathBuf {
         self.scratch.lists()
+    }
+
+    /// Where a proxy beside it tells of requests.
+    pub fn proxy(&self) -> PathBuf {
+        self.scratch.socket().with_file_name("proxy.sock")
     }
 
     /// Where it is asked.

@@ -44,7 +44,8 @@ impl Proxy {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = polder.socket().parent().context("the agent's folder")?.to_owned();
         let file = |name: &str| folder.join(format!("proxy-{number}.{name}"));
-        let (log, access, metrics) = (file("log"), file("access"), file("sock"));
+        // The newest has the path, as on a node.
+        let (log, access, metrics) = (file("log"), file("access"), polder.proxy());
         let object = object()?.with_file_name("polder-accept");
         let mut command = Command::new(program("polder-proxy", "proxy")?);
         for (flag, value) in [

@@ -11,6 +11,7 @@ mod bed;
 mod bulk;
 mod churn;
 mod deaths;
+mod flows;
 mod http;
 mod life;
 mod matrix;

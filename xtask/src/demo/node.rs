@@ -275,6 +275,8 @@ impl Agent {
             .arg(&socket)
             .arg("--lists")
             .arg(folder.join("run/lists"))
+            .arg("--proxy")
+            .arg(folder.join("run/proxy.sock"))
             .arg("--bpf-object")
             .arg(&tools.object)
             .env("POLDER_LOG", std::env::var("POLDER_LOG").unwrap_or_else(|_| "warn".to_owned()))

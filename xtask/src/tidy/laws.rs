@@ -27,9 +27,11 @@ const REGISTRY_LABELS: [&str; 9] =
     ["crates", "pypi", "pythonhosted", "npmjs", "goproxy", "mirror", "mirrors", "registry", "deb"];
 
 /// The layer of each crate: arrows go from a higher to a lower one, never sideways. So `polctl` cannot use `agent`.
-const LAYERS: [(&str, u8); 17] = [
+const LAYERS: [(&str, u8); 19] = [
     ("datapath", 0),
     ("agent-api", 1),
+    ("pages", 1),
+    ("proxy-api", 1),
     ("policy-compiler", 1),
     ("polder-bpf", 1),
     ("manifests", 2),

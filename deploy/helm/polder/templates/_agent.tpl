@@ -4,6 +4,7 @@
 - --state={{ .Values.paths.state }}
 - --socket={{ .Values.paths.run }}/agent.sock
 - --lists={{ .Values.paths.run }}/lists
+- --proxy={{ .Values.paths.run }}/proxy.sock
 - --metrics={{ get (dict "loopback" "127.0.0.1" "node" "0.0.0.0" "node-ipv6" "[::]") .Values.metrics.listen }}:{{ .Values.metrics.port }}
 - --hooks={{ .Values.agent.hooks }}
 - --xdp={{ .Values.agent.xdp }}

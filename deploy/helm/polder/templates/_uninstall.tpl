@@ -8,6 +8,7 @@
     - --state={{ .Values.paths.state }}
     - --socket={{ .Values.paths.run }}/agent.sock
     - --lists={{ .Values.paths.run }}/lists
+    - --proxy={{ .Values.paths.run }}/proxy.sock
   env:
     - name: NODE_NAME
       valueFrom: {fieldRef: {fieldPath: spec.nodeName}}

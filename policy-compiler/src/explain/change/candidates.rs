@@ -239,6 +239,7 @@ impl Workshop<'_> {
             source: None,
             tier: Tier::Namespace,
             mode: Mode::Enforce,
+            log: false,
             priority: NETWORK_POLICY_LEVEL,
             subject,
             ingress,

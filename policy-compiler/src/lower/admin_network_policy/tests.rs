@@ -56,6 +56,7 @@ fn a_whole_policy_is_lowered_field_by_field_and_a_baseline_like_it() {
         source: None,
         tier: Tier::Admin,
         mode: Mode::Enforce,
+        log: false,
         priority: 1,
         subject: pods_of([equal("x", "n")], [equal("x", "p")]),
         ingress: Block {

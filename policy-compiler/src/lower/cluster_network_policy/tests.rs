@@ -85,6 +85,7 @@ fn a_whole_policy_is_lowered_field_by_field() {
         source: None,
         tier: Tier::Admin,
         mode: Mode::Enforce,
+        log: false,
         priority: 7,
         subject: pods_of([equal("x", "n")], [equal("x", "p")]),
         ingress: Block {

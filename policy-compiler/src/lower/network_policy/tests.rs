@@ -76,6 +76,7 @@ fn a_whole_policy_is_lowered_field_by_field() {
         source: None,
         tier: Tier::Namespace,
         mode: Mode::Enforce,
+        log: false,
         priority: NETWORK_POLICY_LEVEL,
         subject: pods_in("prod", [equal("app", "api")]),
         ingress: Block {

@@ -150,7 +150,7 @@ fn make_directory(path: &Path) -> Result<()> {
 
 /// A new socket at the path; whoever had it before is no longer asked.
 fn metrics_socket(path: &Path) -> Result<OwnedFd> {
-    let failed = || format!("serving metrics at {}", path.display());
+    let failed = || format!("listening at {}", path.display());
     if let Some(parent) = path.parent() {
         make_directory(parent)?;
     }

@@ -32,7 +32,7 @@ pub(super) enum Event {
 pub(super) struct Things<'a> {
     /// Where connections come in.
     pub(super) listener: BorrowedFd<'a>,
-    /// Where metrics are asked for.
+    /// Where metrics and requests are asked for.
     pub(super) metrics: BorrowedFd<'a>,
     /// What requests are judged by.
     pub(super) rules: &'a Rules,

@@ -31,6 +31,8 @@ pub(crate) struct Counts {
     pub(crate) panics: Counter,
     /// Lines of the access log that were not written because its reader is too slow.
     pub(crate) lost_lines: Counter,
+    /// Requests that were not told to who reads the streams because it is too slow.
+    pub(crate) lost_news: Counter,
 }
 
 impl Counts {
@@ -54,6 +56,7 @@ impl Counts {
             failed_binds: problem("bind_failed"),
             panics: problem("panic"),
             lost_lines: problem("log_line_lost"),
+            lost_news: problem("request_not_told"),
         }
     }
 }

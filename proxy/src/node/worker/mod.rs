@@ -21,6 +21,8 @@ mod privileges;
 mod ruling;
 mod seldom;
 mod snapshot;
+mod streams;
+mod teller;
 mod upstream;
 mod warden;
 
@@ -44,6 +46,9 @@ use self::counts::Counts;
 use self::door::House;
 use self::leaving::Leaving;
 use self::lists::Library;
+use self::page::Told;
+use self::streams::Streams;
+use self::teller::Teller;
 use self::warden::{Book, Tribunal};
 use crate::handover::{Handover, Order, READY, Rules};
 use crate::kernel::tables::Tables;
@@ -64,18 +69,21 @@ pub(crate) fn run(options: &WorkerOptions) -> Result<()> {
 async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) -> Result<()> {
     let mut registry = Registry::with_prefix("polder");
     let counts = Counts::new(&mut registry);
-    let access = Access::new(options.access_log, counts.lost_lines.clone()).context("the access log")?;
+    let access = options.access_log.then(|| Access::new(counts.lost_lines.clone()));
+    let access = access.transpose().context("the access log")?;
+    let streams = Arc::new(Streams::new(counts.lost_news.clone()));
+    let teller = Arc::new(Teller { access, streams: Arc::clone(&streams) });
     let restarts = ConstGauge::new(options.restarts);
     registry.register("l7_worker_restarts", "How often a process that reads requests died", restarts);
     let house = Arc::new(House {
-        proxy: Proxy::new(Limits::default(), Arc::new(access), &mut registry),
+        proxy: Proxy::new(Limits::default(), Arc::<Teller>::clone(&teller), &mut registry),
         tribunal: Arc::new(Tribunal::new(book(handover.rules), counts.clone())),
         counts,
         open: AtomicUsize::new(0),
     });
     let metrics =
-        UnixListener::from_std(StdUnixListener::from(handover.metrics)).context("the metrics socket")?;
-    tokio::spawn(page::serve(metrics, Arc::new(registry)));
+        UnixListener::from_std(StdUnixListener::from(handover.metrics)).context("the local socket")?;
+    tokio::spawn(pages::serve(metrics, Arc::new(Told { registry, streams })));
     let listener = door::listener(handover.listener).context("the listener")?;
     let channel = StdUnixStream::from(channel);
     channel.set_nonblocking(true).context("the socket to the keeper")?;
@@ -92,15 +100,19 @@ async fn serve(options: &WorkerOptions, handover: Handover, channel: OwnedFd) ->
                 match order.context("orders of the keeper")? {
                     Order::Rules(rules) => house.tribunal.follow(book(*rules)),
                     Order::Finish => leaving.finish(),
-                    Order::End => return Ok(()),
+                    Order::End => break,
                 }
             }
             _ = look.tick() => {}
         }
         if leaving.is_over(Instant::now(), house.open.load(Ordering::Relaxed)) {
-            return Ok(());
+            break;
         }
     }
+    if let Some(access) = &teller.access {
+        access.finish();
+    }
+    Ok(())
 }
 
 fn book(rules: Rules) -> Book<Tables> {
