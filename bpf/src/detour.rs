@@ -22,8 +22,7 @@ pub fn there(context: &TcContext, device: u32) -> i32 {
 
 /// Sends a packet of the proxy on.
 #[inline(always)]
-pub fn back(context: &TcContext, back: Option<Return>) -> i32 {
-    let Some(back) = back else { return TC_ACT_SHOT };
+pub fn back(context: &TcContext, back: Return) -> i32 {
     let skb = context.skb.skb;
     let flags = if back.received { u64::from(BPF_F_INGRESS) } else { 0 };
     // SAFETY: as above; the mark may be written.

@@ -20,7 +20,7 @@ mod maps;
 mod reject;
 mod report;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use datapath::family::{Ipv4, Ipv6};
@@ -69,8 +69,22 @@ pub fn polder_to_outside(context: TcContext) -> i32 {
 /// Packets that a proxy sends: TC ingress of the device that leads to it.
 #[classifier]
 pub fn polder_from_proxy(context: TcContext) -> i32 {
+    match onward(context.skb.skb) {
+        // Otherwise it would send again and again, and the client could not use its port meanwhile.
+        TC_ACT_SHOT => answer(&context, &Skb::new(&context), &arrival(&context), Towards::Proxy),
+        act => act,
+    }
+}
+
+/// Sends a packet of a proxy on, if it is of a connection that went there. A function of its own for the sake of the stack.
+#[inline(never)]
+fn onward(skb: *mut __sk_buff) -> i32 {
+    let context = TcContext::new(skb);
     let (frame, arrival) = (Skb::new(&context), arrival(&context));
-    detour::back(&context, hook::from_proxy(&FOUR, &SIX, &frame, &arrival))
+    match hook::from_proxy(&FOUR, &SIX, &frame, &arrival) {
+        Some(back) => detour::back(&context, back),
+        None => TC_ACT_SHOT,
+    }
 }
 
 /// Frames from outside before they become packets: XDP of uplinks.
@@ -127,12 +141,12 @@ fn finish(
     frame: &Skb,
     arrival: &Arrival,
     outcome: Outcome,
-    answer: Option<Towards>,
+    towards: Option<Towards>,
 ) -> i32 {
     #[cfg(feature = "log")]
     log::log(context, arrival, outcome);
     let skb = context.skb.skb;
-    match (outcome.act(), answer) {
+    match (outcome.act(), towards) {
         (Act::Pass, _) => {
             if outcome.mark() != arrival.mark {
                 // SAFETY: as in `arrival`; the mark may be written.
@@ -144,11 +158,17 @@ fn finish(
         (Act::Redirect, _) => detour::there(context, outcome.device()),
         // Whoever is outside the node is not told.
         (Act::Drop, _) | (Act::Reject, None) => TC_ACT_SHOT,
-        (Act::Reject, Some(towards)) => match arrival.ether_type {
-            ether_type::IPV4 => reject::reject::<Ipv4>(skb, frame, towards),
-            ether_type::IPV6 => reject::reject::<Ipv6>(skb, frame, towards),
-            _ => TC_ACT_SHOT,
-        },
+        (Act::Reject, Some(towards)) => answer(context, frame, arrival, towards),
+    }
+}
+
+/// A packet is dropped, and its sender told.
+#[inline(always)]
+fn answer(context: &TcContext, frame: &Skb, arrival: &Arrival, towards: Towards) -> i32 {
+    match arrival.ether_type {
+        ether_type::IPV4 => reject::reject::<Ipv4>(context.skb.skb, frame, towards),
+        ether_type::IPV6 => reject::reject::<Ipv6>(context.skb.skb, frame, towards),
+        _ => TC_ACT_SHOT,
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Towards {
     Node,
     /// The pod that sent it, as if it came in from outside: what translated the packet on its way translates the answer back.
     Back,
+    /// The proxy behind this interface: it sent the packet.
+    Proxy,
 }
 
 /// Turns a packet into the answer to it and sends that, or drops the packet where that is not possible.
@@ -33,6 +35,7 @@ pub fn reject<A: Readable + Answering + Stored>(skb: *mut __sk_buff, frame: &Skb
     let interface = unsafe { (*skb).ifindex };
     let mark = match towards {
         Towards::Back => Mark::Outside,
+        Towards::Proxy => Mark::None,
         Towards::Pod | Towards::Node => {
             let Some(own) = maps::interface(interface) else { return TC_ACT_SHOT };
             Mark::Judged(own.index)
@@ -58,7 +61,7 @@ pub fn reject<A: Readable + Answering + Stored>(skb: *mut __sk_buff, frame: &Skb
     unsafe {
         (*skb).mark = mark.put((*skb).mark, maps::settings().mark_shift);
         let flags = match towards {
-            Towards::Pod => 0,
+            Towards::Pod | Towards::Proxy => 0,
             Towards::Node | Towards::Back => u64::from(BPF_F_INGRESS),
         };
         bpf_redirect(interface, flags) as i32
