@@ -20,7 +20,7 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::load::{Figures, Load};
-use crate::ways::Bed;
+use crate::ways::{Bed, Way};
 
 /// What rules about requests cost on a node.
 #[derive(Parser)]
@@ -29,6 +29,12 @@ struct Arguments {
     /// Fewer and shorter rounds: for a first impression
     #[arg(long)]
     quick: bool,
+    /// Only the loads whose names have this in them
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    load: String,
+    /// Only the direct way, and those whose names have this in them
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    way: String,
     /// Cargo says this to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -43,8 +49,9 @@ fn main() {
     let (rounds, time) =
         if arguments.quick { (2, Duration::from_millis(500)) } else { (6, Duration::from_secs(2)) };
     let bed = Bed::new();
-    let ways = bed.ways();
-    for load in Load::ALL {
+    let is_asked = |(at, way): &(usize, Way)| *at == 0 || way.name.contains(&arguments.way);
+    let ways: Vec<Way> = bed.ways().into_iter().enumerate().filter(is_asked).map(|(_, way)| way).collect();
+    for load in Load::ALL.into_iter().filter(|load| load.name().contains(&arguments.load)) {
         let mut best = vec![Figures::NONE; ways.len()];
         for round in 0..rounds {
             // Each goes first once, so that none always follows the same one.
