@@ -222,7 +222,7 @@ fn whoever_asks_is_told_of_requests_as_they_end() {
         assert!(!line.contains("secret"), "{line}");
         match serde_json::from_str(&line).unwrap() {
             News::Request(request) => (request.path.into_owned(), request.outcome, request.status),
-            other => panic!("{other:?}"),
+            other @ News::Lost(_) => panic!("{other:?}"),
         }
     };
     assert_eq!(told(plain.next()), ("/public/a".to_owned(), Outcome::Allowed, Some(200)));
