@@ -2,8 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use netlab::{Host, Node};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use super::polder::{Polder, last_lines, object, program};
 
@@ -78,6 +82,24 @@ impl Proxy {
         let path = format!("/proc/{0}/task/{0}/children", self.keeper.id());
         let text = fs::read_to_string(path).unwrap_or_default();
         text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Begins a connection in the proxy's network, in the name of a client, of which the programs know nothing.
+    pub fn stray(&self, client: IpAddr, server: SocketAddr) -> Result<io::Result<()>> {
+        let worker = *self.workers().first().with_context(|| self.log())?;
+        let network = File::open(format!("/proc/{worker}/ns/net")).context("the proxy's network")?;
+        let begin = || {
+            setns(&network, CloneFlags::CLONE_NEWNET).context("entering the proxy's network")?;
+            let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
+            match client {
+                IpAddr::V4(_) => socket.set_freebind_v4(true)?,
+                IpAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+            socket.bind(&SocketAddr::new(client, 0).into())?;
+            Ok(socket.connect_timeout(&server.into(), PATIENCE))
+        };
+        // A thread's network is its own.
+        thread::scope(|scope| scope.spawn(begin).join()).unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Ends what reads requests as the kernel does when memory runs out.

@@ -1,5 +1,6 @@
 //! Requests while rules, agents and proxies come and go.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use netlab::{Cni, Family, Host as _, root_or_skip, tool_or_skip};
@@ -229,6 +230,19 @@ fn a_newer_proxy_takes_what_begins_and_the_older_one_ends_when_it_has_nothing_le
         })
         .unwrap();
     bed.proxies.push(newer);
+}
+
+#[test]
+fn what_the_proxy_sends_of_no_connection_goes_nowhere_and_it_is_told() {
+    let Some(bed) = bed("rq-stray") else { return };
+    for family in Family::BOTH {
+        let (client, server) = (bed.client.address(family), bed.at(0, family, false));
+        let begun = Instant::now();
+        let told = bed.proxies[0].stray(client, server).unwrap().unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::ConnectionRefused, "{family:?}: {told}");
+        assert!(begun.elapsed() < SOON, "{family:?}");
+    }
+    assert_eq!(bed.servers[0].asked(), "");
 }
 
 #[test]
