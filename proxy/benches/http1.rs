@@ -273,7 +273,8 @@ impl Peer {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let file = folder.path().join("configuration");
-        fs::write(&file, configuration(port)).unwrap();
+        // nginx removes this file when it ends, so it has to be one of its own.
+        fs::write(&file, configuration(port).replace("FOLDER", folder.path().to_str().unwrap())).unwrap();
         let mut command = Command::new(name);
         command.args(arguments).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let Ok(child) = command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap())).spawn()
@@ -323,7 +324,7 @@ impl Drop for Peer {
 fn nginx(server: SocketAddr) -> Option<Peer> {
     let configuration = |port| {
         format!(
-            "daemon off; worker_processes 1; pid /dev/null; error_log /dev/null;
+            "daemon off; worker_processes 1; pid FOLDER/pid; error_log /dev/null;
              events {{ worker_connections 1024; }}
              http {{ access_log off; upstream b {{ server {server}; keepalive 64; }}
              server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000000;

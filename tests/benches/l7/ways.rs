@@ -46,10 +46,10 @@ impl Bed {
     pub(crate) fn new() -> Self {
         let lab = Lab::new("bench-l7").unwrap();
         let node = lab.node(Cni::Bridge { br_netfilter: false }, 1).unwrap();
-        let [client, server, nginx, haproxy] =
-            ["client", "server", "nginx", "haproxy"].map(|name| node.pod(name).unwrap());
+        let [client, server, nginx, haproxy, alone] =
+            ["client", "server", "nginx", "haproxy", "alone"].map(|name| node.pod(name).unwrap());
         let mut facts = manifest::namespace("shop") + &manifest::node(&node);
-        for pod in [&client, &server, &nginx, &haproxy] {
+        for pod in [&client, &server, &nginx, &haproxy, &alone] {
             facts += &manifest::pod("shop", pod, &format!("app: {}", pod.name()));
         }
         let manifests = [("facts.yaml", facts), ("policies.yaml", policies())];
@@ -59,7 +59,13 @@ impl Bed {
         let proxy = Proxy::start_with(&polder, &[]).unwrap();
         web::serve(&server, &[DIRECT, ONE, MANY]);
         let to = SocketAddr::from((server.ipv4(), DIRECT));
-        let peers = [Peer::nginx(nginx, to), Peer::haproxy(haproxy, to)].into_iter().flatten().collect();
+        let peers = [
+            Peer::nginx(nginx, to),
+            Peer::haproxy("haproxy", haproxy, (to, "always")),
+            // As whoever keeps the client's address has to.
+            Peer::haproxy("haproxy, no reuse", alone, (to, "never")),
+        ];
+        let peers = peers.into_iter().flatten().collect();
         for worker in proxy.workers() {
             pin(worker, BETWEEN);
         }
@@ -123,34 +129,41 @@ struct Peer {
 impl Peer {
     fn nginx(pod: Pod, server: SocketAddr) -> Option<Self> {
         let configuration = format!(
-            "daemon off;\nmaster_process off;\npid /dev/null;\nerror_log /dev/null;\nevents {{ worker_connections 1024; }}\n\
+            "daemon off;\nmaster_process off;\npid FOLDER/pid;\nerror_log /dev/null;\nevents {{ worker_connections 1024; }}\n\
              http {{\n access_log off;\n upstream server {{ server {server}; keepalive 64; }}\n server {{\n  \
              listen {PEER} backlog=1024;\n  keepalive_requests 1000000000;\n  proxy_http_version 1.1;\n  \
              proxy_set_header Connection \"\";\n  location /public {{\n   limit_except GET {{ deny all; }}\n   \
              proxy_pass http://server;\n  }}\n  location / {{ return 403; }}\n }}\n}}\n"
         );
-        Self::start("nginx", pod, &configuration, &["-c"])
+        Self::start(("nginx", "nginx"), pod, &configuration, &["-c"])
     }
 
-    fn haproxy(pod: Pod, server: SocketAddr) -> Option<Self> {
+    /// `reuse`: whether it uses a connection to the server for more than one client.
+    fn haproxy(name: &'static str, pod: Pod, (server, reuse): (SocketAddr, &str)) -> Option<Self> {
         let configuration = format!(
             "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
              frontend front\n  bind :{PEER} backlog 1024\n  acl read method GET\n  acl public path_beg /public\n  \
-             http-request deny unless read public\n  default_backend back\nbackend back\n  http-reuse always\n  \
+             http-request deny unless read public\n  default_backend back\nbackend back\n  http-reuse {reuse}\n  \
              server server {server}\n"
         );
-        Self::start("haproxy", pod, &configuration, &["-db", "-f"])
+        Self::start((name, "haproxy"), pod, &configuration, &["-db", "-f"])
     }
 
-    fn start(name: &'static str, pod: Pod, configuration: &str, arguments: &[&str]) -> Option<Self> {
+    fn start(
+        (name, program): (&'static str, &str),
+        pod: Pod,
+        configuration: &str,
+        arguments: &[&str],
+    ) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("configuration");
-        fs::write(&file, configuration).unwrap();
+        // nginx removes this file when it ends, so it has to be one of its own.
+        fs::write(&file, configuration.replace("FOLDER", folder.path().to_str().unwrap())).unwrap();
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let mut command = Command::new(name);
+        let mut command = Command::new(program);
         command.args(arguments).arg(&file).env("PATH", path).stdout(Stdio::null()).stderr(Stdio::null());
         let Ok(child) = pod.run(|| Ok(command.spawn()?)) else {
-            eprintln!("{name} is not here, and not measured");
+            eprintln!("{program} is not here, and not measured");
             return None;
         };
         let peer = Self { name, pod, child, _folder: folder };
