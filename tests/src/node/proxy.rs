@@ -145,9 +145,17 @@ impl Proxy {
         Ok(text)
     }
 
-    /// A line for each request.
-    pub fn access(&self) -> String {
-        fs::read_to_string(&self.access).unwrap_or_default()
+    /// A line for each request, when it has written of one for this path: it gathers them before it writes.
+    pub fn access(&self, path: &str) -> Result<String> {
+        let (wanted, deadline) = (format!("\"path\":\"{path}\""), Instant::now() + PATIENCE);
+        loop {
+            let written = fs::read_to_string(&self.access).context("its access log")?;
+            if written.contains(&wanted) {
+                return Ok(written);
+            }
+            ensure!(Instant::now() < deadline, "nothing of {path} after {PATIENCE:?}: {written}");
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// The last lines of its log.
