@@ -159,6 +159,8 @@ fn requests_are_told_over_the_death_of_who_reads_them_and_by_an_older_proxy_besi
         assert!(Instant::now() < deadline, "{}", bed.proxies[0].log());
     }
     told(&bed, &flows, "/secret/2");
+    // What is allowed has a stream of its own; whoever is not followed yet when a newer one comes is not followed any more.
+    told(&bed, &flows, "/public/2");
     // A connection of the older one's goes on there.
     let mut kept = Connection::open(&bed.client, bed.at(0, Family::V4, false)).unwrap();
     assert_eq!(kept.ask("GET", "/public/kept/1").unwrap().status, 200);
