@@ -111,8 +111,14 @@ impl<A: Stored> Kernel<A> for KernelMaps<A> {
     #[inline(always)]
     fn note_detour(&self, index: u16) {
         if let Some(last) = DETOURED.get_ptr_mut(u32::from(index)) {
-            // SAFETY: the pointer is to a value of an array, which stays while programs run. Other CPUs write much the same.
-            unsafe { last.write_volatile(detour::moment(now())) };
+            let moment = detour::moment(now());
+            // SAFETY: the pointer is to a value of an array, which stays while programs run. Other CPUs write much the same, and
+            // each only what is not there yet: they would take the line from each other with every packet.
+            unsafe {
+                if last.read_volatile() != moment {
+                    last.write_volatile(moment);
+                }
+            }
         }
     }
 

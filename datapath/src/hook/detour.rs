@@ -4,7 +4,7 @@
 //! either side goes to the proxy, whatever policy says of it later, until the connection ends. What the proxy sends in the name of
 //! an end comes back to the same hook with a mark; there it is looked at as that end's, and only goes on if it is of such a flow.
 
-use super::fast::Speaks;
+use super::fast::{Speaks, note};
 use super::judgement::{Asked, fault, in_full, permitted, service, settle, unread};
 use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint};
@@ -49,7 +49,7 @@ pub(super) fn is_remembered<A: Family, K: Kernel<A>>(kernel: &K, index: u16) -> 
 
 /// A packet of a flow goes to the proxy that has its connection; open if there is none any more.
 #[inline(never)]
-fn way<A: Family, K: Kernel<A>>(kernel: &K, key: &FlowKey<A>, index: u16) -> Outcome {
+pub(super) fn way<A: Family, K: Kernel<A>>(kernel: &K, key: &FlowKey<A>, index: u16) -> Outcome {
     match kernel.detour(key) {
         Some(detour) if kernel.settings().is_proxy(detour.proxy) => {
             kernel.note_detour(index);
@@ -224,9 +224,11 @@ fn onward<A: Readable, K: Kernel<A>, F: Frame>(
         if act != Act::Pass {
             return Outcome::stop(act);
         }
-    }
-    if !settle(kernel, work, own, generation, speaks) {
-        return fault(work, arrival, Direction::Egress, Fault::FlowShare);
+        if !settle(kernel, work, own, generation, speaks) {
+            return fault(work, arrival, Direction::Egress, Fault::FlowShare);
+        }
+    } else {
+        note(kernel, &work.key, &flow, work.sender, &work.headers);
     }
     let mark = if speaks == Speaks::ForSender { Mark::From(own.index) } else { Mark::Proxied(own.index) };
     arrival.marked(mark, kernel.settings())

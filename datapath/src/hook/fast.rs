@@ -2,6 +2,7 @@
 
 use super::Kernel;
 use crate::abi::Generation;
+use crate::family::Family;
 use crate::flow::{Flow, FlowKey, Side};
 use crate::packet::{Headers, Readable};
 
@@ -33,13 +34,25 @@ pub(super) fn established<A: Readable, K: Kernel<A>>(
     let (key, sender) = FlowKey::of(headers);
     let flow = kernel.flow(&key)?;
     let own = if speaks == Speaks::ForSender { sender } else { sender.other() };
-    let now = kernel.now();
-    if !flow.is_judged(own, interface, generation) || flow.is_over(now) {
+    if !flow.is_judged(own, interface, generation) || flow.is_over(kernel.now()) {
         return None;
     }
+    note(kernel, &key, &flow, sender, headers);
+    Some(Established { flow, sender })
+}
+
+/// Writes down what a packet says of how long its flow lives, if that is news.
+#[inline(always)]
+pub(super) fn note<A: Family, K: Kernel<A>>(
+    kernel: &K,
+    key: &FlowKey<A>,
+    flow: &Flow,
+    sender: Side,
+    headers: &Headers<A>,
+) {
+    let now = kernel.now();
     if flow.needs_note(sender, headers.tcp_flags, now) {
         let noted = flow.noted(sender, headers.protocol, headers.tcp_flags, now, kernel.settings());
-        kernel.note(&key, &noted);
+        kernel.note(key, &noted);
     }
-    Some(Established { flow, sender })
 }

@@ -1,6 +1,6 @@
 //! Packets that leave a pod: TC ingress of the host side of its veth.
 
-use super::detour::{ask_of, cut, depart, is_remembered, redirected, returned};
+use super::detour::{ask_of, cut, depart, is_remembered, redirected, returned, way};
 use super::fast::{Speaks, established};
 use super::judgement::{
     Asked, Followed, Known, begin, begins, fault, followed, has_no_ports, in_full, is_related, known,
@@ -11,7 +11,7 @@ use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint, Generation};
 use crate::family::{Ipv4, Ipv6};
 use crate::fault::Fault;
-use crate::flow::{Flow, Side};
+use crate::flow::{Flow, FlowKey, Side};
 use crate::interface::Interface;
 use crate::lookup::Origin;
 use crate::mark::Mark;
@@ -74,8 +74,8 @@ where
     unread(four, arrival, EGRESS, what_is_wrong.into())
 }
 
-/// The everyday packet: one look-up, or none where no policy speaks about the pod. If the outcome
-/// is open, it is to be looked at in full.
+/// The everyday packet: one look-up, or none where no policy speaks about the pod, or two where it goes to the proxy. If the
+/// outcome is open, it is to be looked at in full.
 ///
 /// Not inlined: what it needs of a program's small stack is free again when the packet is looked at in full.
 #[inline(never)]
@@ -105,13 +105,13 @@ where
             arrival.marked(Mark::From(own.index), kernel.settings())
         };
     }
-    match established(kernel, &headers, arrival.interface, generation, Speaks::ForSender) {
-        // What goes by a proxy is no everyday packet.
-        Some(found) if !found.flow.is_read() => {
-            arrival.marked(onward(&found.flow, found.sender, own.index, generation), kernel.settings())
-        }
-        _ => Outcome::OPEN,
+    let Some(found) = established(kernel, &headers, arrival.interface, generation, Speaks::ForSender) else {
+        return Outcome::OPEN;
+    };
+    if found.flow.is_detoured(found.sender) {
+        return way(kernel, &FlowKey::of(&headers).0, own.index);
     }
+    arrival.marked(onward(&found.flow, found.sender, own.index, generation), kernel.settings())
 }
 
 /// Whether flows of an endpoint are not tracked: no policy speaks about it, and none of its connections goes by the proxy.

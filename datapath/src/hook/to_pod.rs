@@ -1,6 +1,6 @@
 //! Packets that reach a pod: TC egress of the host side of its veth.
 
-use super::detour::{cut, depart, redirected, returned};
+use super::detour::{cut, depart, redirected, returned, way};
 use super::fast::{Speaks, established};
 use super::from_pod::is_free;
 use super::judgement::{
@@ -11,7 +11,7 @@ use super::{Act, Arrival, Bench, Kernel, Outcome, Work};
 use crate::abi::{Direction, Endpoint, Generation};
 use crate::family::{Family, Ipv4, Ipv6};
 use crate::fault::Fault;
-use crate::flow::{End, Side};
+use crate::flow::{End, FlowKey, Side};
 use crate::interface::Interface;
 use crate::lookup::Origin;
 use crate::mark::Mark;
@@ -52,16 +52,18 @@ where
     } else {
         match arrival.ether_type {
             ether_type::IPV4 => {
-                if everyday(four, frame, arrival, generation) {
-                    return Outcome::pass(arrival.mark);
+                let outcome = everyday(four, frame, arrival, own, generation);
+                if outcome != Outcome::OPEN {
+                    return outcome;
                 }
                 return in_full(four, arrival, INGRESS, bench.four(), |work| {
                     otherwise(four, frame, arrival, work)
                 });
             }
             ether_type::IPV6 => {
-                if everyday(six, frame, arrival, generation) {
-                    return Outcome::pass(arrival.mark);
+                let outcome = everyday(six, frame, arrival, own, generation);
+                if outcome != Outcome::OPEN {
+                    return outcome;
                 }
                 return in_full(six, arrival, INGRESS, bench.six(), |work| {
                     otherwise(six, frame, arrival, work)
@@ -75,30 +77,37 @@ where
     unread(four, arrival, INGRESS, what_is_wrong.into())
 }
 
-/// Whether this is an everyday packet, which passes after one look-up; otherwise it is looked at in full. (Not inlined for the
-/// sake of the stack.)
+/// The everyday packet passes after one look-up, or goes to the proxy after two. If the outcome is open, it is to be looked at in
+/// full. (Not inlined for the sake of the stack.)
 #[inline(never)]
-fn everyday<A, K, F>(kernel: &K, frame: &F, arrival: &Arrival, generation: Generation) -> bool
+fn everyday<A, K, F>(
+    kernel: &K,
+    frame: &F,
+    arrival: &Arrival,
+    own: &Interface,
+    generation: Generation,
+) -> Outcome
 where
     A: Readable,
     K: Kernel<A>,
     F: Frame,
 {
-    let Some(headers) = A::common(frame) else { return false };
+    let Some(headers) = A::common(frame) else { return Outcome::OPEN };
     let Some(found) = established(kernel, &headers, arrival.interface, generation, Speaks::ForReceiver)
     else {
-        return false;
+        return Outcome::OPEN;
     };
-    match Mark::of(arrival.mark, kernel.settings().mark_shift) {
-        // What goes by a proxy is no everyday packet.
-        _ if found.flow.is_read() => false,
-        // The sender's policy is still to be asked, unless it was, about this very flow.
-        Mark::Deferred(index) => {
-            let sender = found.flow.end(found.sender);
-            sender.judged == generation && sender.interface == kernel.number(index)
+    // The sender's policy is still to be asked, unless it was, about this very flow.
+    if let Mark::Deferred(index) = Mark::of(arrival.mark, kernel.settings().mark_shift) {
+        let sender = found.flow.end(found.sender);
+        if sender.judged != generation || sender.interface != kernel.number(index) {
+            return Outcome::OPEN;
         }
-        Mark::None | Mark::Outside | Mark::Judged(_) | Mark::From(_) | Mark::Proxied(_) => true,
     }
+    if found.flow.is_detoured(found.sender.other()) {
+        return way(kernel, &FlowKey::of(&headers).0, own.index);
+    }
+    Outcome::pass(arrival.mark)
 }
 
 /// Who sent a packet, as far as the mark tells.

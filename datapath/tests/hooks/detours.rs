@@ -1,5 +1,6 @@
 //! Connections of which what is asked decides: by the proxy, and back.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use datapath::abi::{Direction, Transport};
@@ -112,6 +113,46 @@ fn what_a_server_may_be_asked_is_read_at_its_interface() {
         assert_eq!(world.to_pod(2, &tcp(client, server, ACK | PSH).bytes(), sent.mark).act, Act::Redirect);
         assert!(comes_back(&world, &syn, 2, false).passed(), "the proxy begins with the server");
         assert_eq!(world.out_of(2, &answer.bytes()).act, Act::Redirect, "and the server answers the proxy");
+    });
+}
+
+#[test]
+fn a_packet_of_a_connection_that_is_read_costs_one_look_up_of_its_flow_at_each_hook() {
+    each(|own| {
+        let (client, server) = ((own(1), 40_000), (own(2), 80));
+        for asking in [(1, Egress), (2, Ingress)] {
+            let world = world(&[asking]);
+            // Of both pods policy speaks, in both directions; the proxy is at one of them.
+            let cross = |data: &Datagram, answer: &Datagram| {
+                let at_client = asking.0 == 1;
+                let first = world.out_of(1, &data.bytes());
+                assert_eq!(first.act == Act::Redirect, at_client);
+                if !at_client {
+                    assert_eq!(world.to_pod(2, &data.bytes(), first.mark).act, Act::Redirect);
+                }
+                let sent = comes_back(&world, data, asking.0, at_client);
+                assert!(sent.passed());
+                if at_client {
+                    assert!(world.to_pod(2, &data.bytes(), sent.mark).passed());
+                }
+                let back = world.out_of(2, &answer.bytes());
+                assert_eq!(back.act == Act::Redirect, !at_client);
+                if at_client {
+                    assert_eq!(world.to_pod(1, &answer.bytes(), back.mark).act, Act::Redirect);
+                }
+                let sent = comes_back(&world, answer, asking.0, !at_client);
+                assert!(sent.passed());
+                if !at_client {
+                    assert!(world.to_pod(1, &answer.bytes(), sent.mark).passed());
+                }
+            };
+            cross(&tcp(client, server, SYN), &tcp(server, client, SYN | ACK));
+            cross(&tcp(client, server, ACK), &tcp(server, client, ACK));
+            let before = [&world.flows_asked, &world.rules_asked, &world.flows_written].map(Cell::get);
+            cross(&tcp(client, server, ACK | PSH), &tcp(server, client, ACK | PSH));
+            let after = [&world.flows_asked, &world.rules_asked, &world.flows_written].map(Cell::get);
+            assert_eq!(after, [before[0] + 6, before[1], before[2]], "three hooks each way");
+        }
     });
 }
 

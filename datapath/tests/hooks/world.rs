@@ -61,6 +61,8 @@ pub(crate) struct World {
     pub(crate) rules_asked: Cell<usize>,
     /// How often a flow was looked up.
     pub(crate) flows_asked: Cell<usize>,
+    /// How often a whole flow was written.
+    pub(crate) flows_written: Cell<usize>,
     /// When an interface last had something go by the proxy.
     detoured: RefCell<BTreeMap<u16, u32>>,
     places: RefCell<Places>,
@@ -156,6 +158,7 @@ impl World {
             reports: RefCell::default(),
             rules_asked: Cell::default(),
             flows_asked: Cell::default(),
+            flows_written: Cell::default(),
             detoured: RefCell::default(),
             places: RefCell::new(Places { four: Work::new(Ipv4(0)), six: Work::new(Ipv6([0; 4])) }),
         };
@@ -500,6 +503,7 @@ macro_rules! kernel {
                 }
             }
             fn track(&self, key: &FlowKey<$family>, flow: &Flow) -> bool {
+                self.flows_written.set(self.flows_written.get() + 1);
                 let mut flows = self.$field.flows.borrow_mut();
                 let used = flows.values().filter(|other| other.owner == flow.owner).count();
                 if !flows.contains_key(key) && used >= self.settings.flow_share as usize {
