@@ -115,7 +115,9 @@ pub trait Host: Sync {
 }
 
 pub(crate) fn wait_until_running(namespace: &Namespace, interface: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    // The kernel says so from a work queue, under a lock that all namespaces of the machine share: on a busy one that takes a while,
+    // and each look takes that lock, too.
+    let deadline = Instant::now() + Duration::from_mins(1);
     namespace.run(|| {
         while !(is_running(interface)? && has_settled_addresses(interface)?) {
             ensure!(
@@ -123,7 +125,7 @@ pub(crate) fn wait_until_running(namespace: &Namespace, interface: &str) -> Resu
                 "{interface} in {}: does not run; a link runs when both of its ends are up",
                 namespace.name()
             );
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     })

@@ -177,45 +177,54 @@ pub fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// Whether a path is as requests have it when policy is asked; if not, what is wrong with it.
+/// Whether a path is as requests have it when policy is asked; if not, what is wrong with it. A request for any other is refused
+/// by the proxy: servers are known to disagree about it.
 pub fn canonical_path(text: &str) -> Result<(), &'static str> {
     let Some(rest) = text.strip_prefix('/') else { return Err("it does not begin with a slash") };
     let segments = || rest.split('/');
-    if segments().any(|segment| segment == "." || segment == "..") {
+    if segments().any(is_dots) {
         return Err("it has a dot segment");
     }
     // The last one is empty if the path ends with a slash.
     if segments().rev().skip(1).any(str::is_empty) {
         return Err("it has an empty segment");
     }
-    let bytes = text.as_bytes();
-    for (index, byte) in bytes.iter().enumerate() {
-        match byte {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
             b'?' | b'#' => return Err("it has a query or a fragment"),
-            b'%' => canonical_escape(bytes.get(index + 1..index + 3).unwrap_or_default())?,
-            b'\\' | 0..=b' ' | 0x7f.. => return Err("it has a character that a path cannot have"),
-            _ => {}
-        }
+            b'%' => canonical_escape(&mut bytes)?,
+            _ if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte) => byte,
+            _ => return Err("it has a character that a path cannot have"),
+        });
     }
-    Ok(())
+    std::str::from_utf8(&decoded).map(|_| ()).map_err(|_| "what it escapes is no UTF-8")
 }
 
-/// The two digits behind a `%` (RFC 3986 sections 2.1 and 6.2.2).
-fn canonical_escape(digits: &[u8]) -> Result<(), &'static str> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+/// Dots, and blanks among them: some servers ignore those at the end of a name.
+fn is_dots(segment: &str) -> bool {
+    segment.starts_with('.') && segment.replace("%20", "").bytes().all(|byte| byte == b'.')
+}
+
+/// What the two digits behind a `%` stand for (RFC 3986 sections 2.1 and 6.2.2).
+fn canonical_escape(behind: &mut std::str::Bytes<'_>) -> Result<u8, &'static str> {
+    let mut digit = || match behind.next() {
+        Some(digit @ b'0'..=b'9') => Ok(digit - b'0'),
+        Some(digit @ b'A'..=b'F') => Ok(digit - b'A' + 10),
+        _ => Err("a % stands without two digits in upper case"),
     };
-    let &[high, low] = digits else { return Err("a % stands without two digits") };
-    let (Some(high), Some(low)) = (value(high), value(low)) else {
-        return Err("a % stands without two digits in upper case");
-    };
-    match high << 4 | low {
-        byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+    let byte = digit()? << 4 | digit()?;
+    let mut next = behind.clone();
+    let is_digit = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+    match byte {
+        _ if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
             Err("a character is escaped that need not be")
         }
-        b'/' | b'\\' | 0 => Err("an escaped slash, backslash or NUL is refused in any request"),
-        _ => Ok(()),
+        b'/' | b'\\' | b';' | 0..0x20 | 0x7f => {
+            Err("an escaped slash, backslash, semicolon or control is refused in any request")
+        }
+        b'%' if is_digit(next.next()) && is_digit(next.next()) => Err("it is escaped twice"),
+        _ => Ok(byte),
     }
 }

@@ -188,6 +188,9 @@ where
     pub(crate) async fn linger(&mut self) {
         let Connection { client, timer, proxy, .. } = self;
         timer.set(Instant::now(), proxy.limits.linger_time);
+        if !client.output.is_empty() {
+            client.hold_for_end();
+        }
         let flushed = poll_fn(|context| match client.poll_flush(context) {
             Poll::Pending => timer.poll(context).map(|()| false),
             Poll::Ready(result) => Poll::Ready(result.is_ok()),

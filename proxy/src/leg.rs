@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
@@ -82,6 +83,15 @@ impl<S: Stream> Leg<S> {
             self.sent += count as u64;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Has what is sent from now on wait for the end of what there is to send, which must come soon: they leave as one segment.
+    pub(crate) fn hold_for_end(&self) {
+        if let Some(socket) = self.stream.socket()
+            && let Err(error) = SockRef::from(socket).set_tcp_cork(true)
+        {
+            tracing::debug!(%error, "the last octets and the end leave one after the other");
+        }
     }
 
     /// Has the peer see a reset instead of an end: what it was sent is not all there was.

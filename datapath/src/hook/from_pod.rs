@@ -130,7 +130,8 @@ pub(super) fn is_free<A: Readable, K: Kernel<A>>(
 /// What the next hook is told of a packet of a flow that passes here.
 #[inline(always)]
 fn onward(flow: &Flow, sender: Side, index: u16, generation: Generation) -> Mark {
-    if flow.is_deferred() {
+    // What goes by the proxy where it leaves the node goes to a service, and has to be found there, under whichever address.
+    if flow.is_deferred() || flow.is_detoured_outside() {
         return if flow.began() == sender { Mark::Deferred(index) } else { Mark::From(index) };
     }
     let other = flow.end(sender.other());

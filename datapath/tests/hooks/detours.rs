@@ -405,30 +405,40 @@ fn what_a_free_backend_answers_at_once_goes_to_the_proxy_at_any_moment() {
 fn a_backend_elsewhere_is_read_where_the_call_leaves_the_node() {
     for (index, own) in [four as fn(u8) -> IpAddr, six].into_iter().enumerate() {
         let (world, service) = with_service(own);
-        let (client, server) = ((own(1), 40_000), (OUTSIDE[index], 8080));
-        let leaves = |flags| {
-            let sent = world.out_of(1, &tcp(client, (service, 80), flags).bytes());
-            let frame = tcp(client, server, flags).bytes();
-            let mark = sent.mark.put(0, world.settings.mark_shift);
-            world.at(hook_to_outside, Arrival { mark, ..arrival(UPLINK, &frame) }, &frame)
-        };
-        assert_eq!(leaves(SYN).act, Act::Redirect);
-        let answer = tcp(server, client, SYN | ACK).bytes();
-        let back = from_proxy(&world, PROXY, &answer).unwrap();
-        assert_eq!((back.interface, back.received), (UPLINK, true), "the proxy answers as if from outside");
-        let came = Arrival { mark: back.mark, ..arrival(UPLINK, &answer) };
-        let seen = world.at(hook_from_outside, came, &answer);
-        assert_eq!((seen.act, seen.mark), (Act::Pass, Mark::Outside));
-        assert!(world.to_pod(1, &tcp((service, 80), client, SYN | ACK).bytes(), seen.mark).passed());
-        assert_eq!(leaves(ACK | PSH).act, Act::Redirect);
-        let syn = tcp(client, server, SYN).bytes();
-        let Return { interface, received, mark, .. } = from_proxy(&world, PROXY, &syn).unwrap();
-        assert_eq!((interface, received), (UPLINK, false), "and begins with the server");
-        assert!(world.at(hook_to_outside, Arrival { mark, ..arrival(UPLINK, &syn) }, &syn).passed());
-        let seen = world.at(hook_from_outside, arrival(UPLINK, &answer), &answer);
-        assert_eq!(seen.act, Act::Redirect, "which answers the proxy");
-        // What else comes from outside comes in.
-        let other = tcp(server, (own(1), 40_001), ACK).bytes();
-        assert!(world.at(hook_from_outside, arrival(UPLINK, &other), &other).passed());
+        let client = (own(1), 40_000);
+        // A service address is not always translated on this node: that of a load balancer may be left to it.
+        for server in [(OUTSIDE[index], 8080), (service, 80)] {
+            read_where_it_leaves(&world, client, (service, 80), server);
+        }
     }
+}
+
+/// A call of a service, and its backend's address as it is where the call leaves the node.
+#[track_caller]
+fn read_where_it_leaves(world: &World, client: (IpAddr, u16), service: (IpAddr, u16), server: (IpAddr, u16)) {
+    let leaves = |flags| {
+        let sent = world.out_of(1, &tcp(client, service, flags).bytes());
+        let frame = tcp(client, server, flags).bytes();
+        let mark = sent.mark.put(0, world.settings.mark_shift);
+        world.at(hook_to_outside, Arrival { mark, ..arrival(UPLINK, &frame) }, &frame)
+    };
+    assert_eq!(leaves(SYN).act, Act::Redirect);
+    let answer = tcp(server, client, SYN | ACK).bytes();
+    let back = from_proxy(world, PROXY, &answer).unwrap();
+    assert_eq!((back.interface, back.received), (UPLINK, true), "the proxy answers as if from outside");
+    let came = Arrival { mark: back.mark, ..arrival(UPLINK, &answer) };
+    let seen = world.at(hook_from_outside, came, &answer);
+    assert_eq!((seen.act, seen.mark), (Act::Pass, Mark::Outside));
+    assert!(world.to_pod(1, &tcp(service, client, SYN | ACK).bytes(), seen.mark).passed());
+    assert_eq!(leaves(ACK | PSH).act, Act::Redirect);
+    let syn = tcp(client, server, SYN).bytes();
+    let Return { interface, received, mark, .. } = from_proxy(world, PROXY, &syn).unwrap();
+    assert_eq!((interface, received), (UPLINK, false), "and begins with the server");
+    assert!(world.at(hook_to_outside, Arrival { mark, ..arrival(UPLINK, &syn) }, &syn).passed());
+    let seen = world.at(hook_from_outside, arrival(UPLINK, &answer), &answer);
+    assert_eq!(seen.act, Act::Redirect, "which answers the proxy");
+    assert_eq!(leaves(ACK | PSH).act, Act::Redirect, "whatever was judged meanwhile");
+    // What else comes from outside comes in.
+    let other = tcp(server, (client.0, 40_001), ACK).bytes();
+    assert!(world.at(hook_from_outside, arrival(UPLINK, &other), &other).passed());
 }

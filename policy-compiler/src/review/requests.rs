@@ -46,18 +46,27 @@ fn all_ports(rule: &Rule) -> Option<Remark<'_>> {
 
 fn methods(policy: &Policy, http: &HttpMatch, found: &mut Vec<Problem>) {
     for (index, method) in http.methods.iter().enumerate() {
-        if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            let remark = Remark {
-                severity: Severity::Warning,
-                id: UNUSUAL_METHOD,
-                path: &format!("{}.methods[{index}]", http.at),
-                message: format!(
-                    "methods are case-sensitive, and {method} is none that clients are known to send"
-                ),
-                expected: method.to_ascii_uppercase(),
-            };
-            found.push(remark.of(policy));
-        }
+        let (message, expected) = if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let message =
+                format!("methods are case-sensitive, and {method} is none that clients are known to send");
+            (message, method.to_ascii_uppercase())
+        } else if **method == *"CONNECT" {
+            (
+                "CONNECT makes the connection a tunnel, and the proxy refuses it whatever rules say"
+                    .to_owned(),
+                String::new(),
+            )
+        } else {
+            continue;
+        };
+        let remark = Remark {
+            severity: Severity::Warning,
+            id: UNUSUAL_METHOD,
+            path: &format!("{}.methods[{index}]", http.at),
+            message,
+            expected,
+        };
+        found.push(remark.of(policy));
     }
 }
 

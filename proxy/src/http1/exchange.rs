@@ -181,7 +181,12 @@ impl<'a, C: Stream, U: Stream> Exchange<'a, C, U> {
                 self.download = if answer.is_interim() {
                     Download::Head(Scanner::default())
                 } else {
-                    Download::Body(answer, Body::new(answer.framing, Trailers::Forward))
+                    let body = Body::new(answer.framing, Trailers::Forward);
+                    // A connection that ends with an answer which is all there.
+                    if !answer.persistent && !answer.switched && body.is_within(self.upstream.input.len()) {
+                        self.client.hold_for_end();
+                    }
+                    Download::Body(answer, body)
                 };
                 continue;
             }

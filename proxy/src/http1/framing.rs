@@ -142,6 +142,15 @@ impl Body {
         matches!(self, Body::Done)
     }
 
+    /// Whether so many octets that came are all of it, or more.
+    pub fn is_within(&self, octets: usize) -> bool {
+        match self {
+            Body::Done => true,
+            Body::Length(left) => *left <= octets as u64,
+            Body::Chunked(_) | Body::UntilClose => false,
+        }
+    }
+
     /// How many octets of what comes next are passed on as they are, whatever they are.
     pub fn plain(&self) -> u64 {
         match self {

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use httparse::Header;
 
 use super::framing::{Framing, Lengths};
-use super::host::append_host;
+use super::host::{append_host, without_port};
 use super::octets::{append_number, is_token, is_value, members};
 use super::target::{Target, append_path};
 use crate::fault::Fault;
@@ -91,7 +91,7 @@ impl RequestHead {
         self.at(self.method)
     }
 
-    /// The host, as judged.
+    /// The host, as forwarded: rules see it without its port.
     pub fn host(&self) -> &[u8] {
         self.at(self.host)
     }
@@ -126,7 +126,7 @@ impl RequestHead {
         to(&Head {
             version: Version::Http1,
             method: self.method(),
-            host: self.host(),
+            host: without_port(self.host()),
             path: self.path(),
             headers,
         })

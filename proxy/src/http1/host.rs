@@ -26,6 +26,16 @@ pub fn append_host(received: &[u8], to: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What rules are asked about: the canonical form without its port. Servers choose by the name alone, and what the port says is
+/// the client's to choose.
+pub fn without_port(canonical: &[u8]) -> &[u8] {
+    match canonical.iter().rposition(|&octet| octet == b':') {
+        // The colons of an address are in brackets.
+        Some(colon) if !canonical.ends_with(b"]") => &canonical[..colon],
+        _ => canonical,
+    }
+}
+
 /// Appends a name of labels, in lower case and without the dot of the root.
 pub fn append_name(received: &[u8], to: &mut Vec<u8>) -> Result<(), Fault> {
     let name = received.strip_suffix(b".").unwrap_or(received);
@@ -78,6 +88,19 @@ mod tests {
             ("[FE80::1]:443", "[fe80::1]:443"),
         ] {
             assert_eq!(host(received).as_deref(), Ok(canonical));
+        }
+    }
+
+    #[test]
+    fn the_port_is_no_part_of_what_rules_are_asked_about() {
+        for (canonical, asked) in [
+            ("shop.example", "shop.example"),
+            ("shop.example:8080", "shop.example"),
+            ("10.0.0.1:1", "10.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[fe80::1]:443", "[fe80::1]"),
+        ] {
+            assert_eq!(without_port(canonical.as_bytes()), asked.as_bytes());
         }
     }
 

@@ -157,6 +157,24 @@ mod tests {
         assert_eq!(path("/%c3%a9").as_deref(), Ok("/%C3%A9"));
     }
 
+    /// What a rule may say, `explain` judges and the proxy passes on is one form.
+    #[test]
+    fn policy_and_proxy_agree_about_which_paths_are_canonical() {
+        const PIECES: [&str; 18] = [
+            "", "/", "a", ".", "~", "@", ";", "?", "|", "\\", "%20", "%25", "41", "%41", "%3B", "%2F", "%C3",
+            "%A9",
+        ];
+        let mut canonical = 0;
+        for number in 0..PIECES.len().pow(4) {
+            let piece = |place: u32| PIECES[number / PIECES.len().pow(place) % PIECES.len()];
+            let text = ["/", piece(0), piece(1), piece(2), piece(3)].concat();
+            let kept = path(&text).is_ok_and(|kept| kept == text);
+            assert_eq!(kept, policy_compiler::asks::canonical_path(&text).is_ok(), "{text}");
+            canonical += usize::from(kept);
+        }
+        assert!(canonical > 1000);
+    }
+
     #[test]
     fn dot_segments_are_refused_in_every_disguise() {
         for dots in ["/.", "/..", "/a/../b", "/a/./b", "/a/..", "/...", "/..%20", "/a/.%20./b"] {

@@ -53,6 +53,7 @@ pub struct Frames {
     header: [u8; HEADER],
     filled: usize,
     continuations: u32,
+    has_flooded: bool,
     most: u64,
     control: u64,
 }
@@ -61,7 +62,15 @@ impl Frames {
     /// Before a client's preface. More than `most` such frames are a flood.
     pub fn new(most: u32) -> Self {
         let most = u64::from(most);
-        Frames { skip: PREFACE, header: [0; HEADER], filled: 0, continuations: 0, most, control: 0 }
+        Frames {
+            skip: PREFACE,
+            header: [0; HEADER],
+            filled: 0,
+            continuations: 0,
+            has_flooded: false,
+            most,
+            control: 0,
+        }
     }
 
     /// Whether these octets, which come next, make a flood.
@@ -79,7 +88,7 @@ impl Frames {
                 self.count();
             }
         }
-        self.control > self.most || self.continuations > MOST_CONTINUATIONS
+        self.control > self.most || self.has_flooded
     }
 
     /// So many octets have moved: each KiB pays for a frame.
@@ -92,6 +101,8 @@ impl Frames {
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.skip = length;
         self.continuations = if kind == CONTINUATION { self.continuations + 1 } else { 0 };
+        // However the octets fall into reads, and whatever comes behind them.
+        self.has_flooded |= self.continuations > MOST_CONTINUATIONS;
         // Each block of headers is a request, of which there can be only so many at a time.
         let carries = match kind {
             DATA => length > 0,
@@ -222,5 +233,6 @@ mod tests {
             &[(HEADERS, 1, 1), (CONTINUATION, 0, 8), (HEADERS, 1, 1), (CONTINUATION, 1, 8)]
         ));
         assert!(floods(1000, &[(HEADERS, 1, 1), (CONTINUATION, 0, 9)]));
+        assert!(floods(1000, &[(HEADERS, 1, 1), (CONTINUATION, 0, 9), (DATA, 1, 1)]));
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderName, Method, Request, Uri};
 
 use crate::fault::Fault;
 use crate::http1::head::check_method;
-use crate::http1::host::append_host;
+use crate::http1::host::{append_host, without_port};
 use crate::http1::octets::{is_query, is_value};
 use crate::http1::target::append_path;
 use crate::limits::Limits;
@@ -68,7 +68,7 @@ impl StreamHead {
         to(&Head {
             version: Version::Http2,
             method: self.method(),
-            host: self.host(),
+            host: without_port(self.host()),
             path: self.path(),
             headers,
         })
@@ -85,7 +85,7 @@ impl StreamHead {
         self.method.as_str().as_bytes()
     }
 
-    /// The host, as judged.
+    /// The host, as forwarded: rules see it without its port.
     pub fn host(&self) -> &[u8] {
         self.host.as_bytes()
     }

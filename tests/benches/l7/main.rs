@@ -14,6 +14,7 @@ mod load;
 mod ways;
 mod web;
 
+use std::fs;
 use std::time::Duration;
 
 use clap::Parser;
@@ -48,6 +49,9 @@ fn main() {
     let arguments = Arguments::parse();
     let (rounds, time) =
         if arguments.quick { (2, Duration::from_millis(500)) } else { (6, Duration::from_secs(2)) };
+    // What paces its packets is as fast by another way as it is given processors, and large bodies say more of it than of the way.
+    let control = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
+    println!("congestion control: {}\n", control.trim());
     let bed = Bed::new();
     let is_asked = |(at, way): &(usize, Way)| *at == 0 || way.name.contains(&arguments.way);
     let ways: Vec<Way> = bed.ways().into_iter().enumerate().filter(is_asked).map(|(_, way)| way).collect();

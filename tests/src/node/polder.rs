@@ -23,7 +23,7 @@ use netlab::{Host, Node};
 use super::scratch::Scratch;
 
 /// How long the agent may take for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Where it serves metrics, in its node's own namespace.
 const METRICS: &str = "127.0.0.1:9469";
 /// How often it is asked.

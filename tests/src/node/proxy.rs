@@ -22,7 +22,7 @@ use socket2::{Domain, Socket, Type};
 use super::polder::{Polder, last_lines, object, program};
 
 /// How long a proxy may take to be there, and to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A proxy. Ended without mercy when dropped.

@@ -18,7 +18,7 @@ use super::cluster::Cluster;
 use super::relay::Relay;
 
 /// How long the agent may take for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// See the module.
 pub(crate) struct Agent {

@@ -14,7 +14,7 @@ const CONVERGED: Duration = Duration::from_secs(10);
 
 /// Waits until what is known is on disk, with this in it.
 pub(crate) fn is_saved(scene: &Scene, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let state = scene.agent.state().join("cluster.jsonl");
     while !fs::read_to_string(&state).unwrap_or_default().contains(what) {
         assert!(Instant::now() < deadline, "{what} is not saved\n{}", scene.agent.log());
@@ -24,7 +24,7 @@ pub(crate) fn is_saved(scene: &Scene, what: &str) {
 
 /// Waits until it is on disk that what has this in its name is gone.
 pub(crate) fn is_saved_as_gone(scene: &Scene, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let state = scene.agent.state().join("cluster.jsonl");
     let is_gone = || {
         let text = fs::read_to_string(&state).unwrap_or_default();

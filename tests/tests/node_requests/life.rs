@@ -233,6 +233,30 @@ fn a_newer_proxy_takes_what_begins_and_the_older_one_ends_when_it_has_nothing_le
 }
 
 #[test]
+fn a_rule_about_a_host_means_it_whatever_port_a_request_names() {
+    let Some(bed) = bed("rq-hosts") else { return };
+    let port = "protocols: [{tcp: {destinationPort: {number: 8080}}}]";
+    let rules = format!(
+        "{{action: Deny, {port}, http: [{{hosts: [admin.shop]}}]}}, {{action: Allow, {port}, http: [{{hosts: ['*.shop']}}]}}"
+    );
+    bed.policies(&policy("server", "server", "ingress", &rules));
+    for (host, status) in [
+        ("cart.shop", 200),
+        ("cart.shop:8080", 200),
+        ("admin.shop", 403),
+        ("admin.shop:8080", 403),
+        ("Admin.Shop.:1", 403),
+        ("other", 403),
+    ] {
+        let mut connection = connect(&bed, 0);
+        let request = format!("GET /hosts/{status} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        connection.send(request.as_bytes()).unwrap();
+        assert_eq!(connection.answer().unwrap().status, status, "{host}");
+    }
+    assert!(!bed.servers[0].asked().contains("/hosts/403"), "LEAK");
+}
+
+#[test]
 fn what_the_proxy_sends_of_no_connection_goes_nowhere_and_it_is_told() {
     let Some(bed) = bed("rq-stray") else { return };
     for family in Family::BOTH {

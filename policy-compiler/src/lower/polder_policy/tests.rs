@@ -173,7 +173,7 @@ fn what_is_asked_is_validated() {
         (path(json!({"exact": "/a/../b"})), format!("{at}.http[0].path.exact: \"/a/../b\" is no canonical path: it has a dot segment; expected /a/b")),
         (path(json!({"exact": "/a?b"})), format!("{at}.http[0].path.exact: \"/a?b\" is no canonical path: it has a query or a fragment; expected /a/b")),
         (path(json!({"exact": "/%2f"})), format!("{at}.http[0].path.exact: \"/%2f\" is no canonical path: a % stands without two digits in upper case; expected /a/b")),
-        (path(json!({"exact": "/%2F"})), format!("{at}.http[0].path.exact: \"/%2F\" is no canonical path: an escaped slash, backslash or NUL is refused in any request; expected /a/b")),
+        (path(json!({"exact": "/%2F"})), format!("{at}.http[0].path.exact: \"/%2F\" is no canonical path: an escaped slash, backslash, semicolon or control is refused in any request; expected /a/b")),
         (path(json!({"exact": "/%41"})), format!("{at}.http[0].path.exact: \"/%41\" is no canonical path: a character is escaped that need not be; expected /a/b")),
         (path(json!({"regex": "("})), format!("{at}.http[0].path.regex: \"(\" is no regular expression: unclosed group; expected an expression of at most 1024 bytes and 4096 states, without look-around and back-references")),
         (path(json!({"regex": ".*a.{20}"})), format!("{at}.http[0].path.regex: \".*a.{{20}}\" is too large: it needs an automaton of more than 4096 states; expected an expression of at most 1024 bytes and 4096 states, without look-around and back-references")),
