@@ -218,7 +218,9 @@ fn onward<A: Readable, K: Kernel<A>, F: Frame>(
     if !flow.is_detoured(side) || flow.index(side) != own.index {
         return fault(work, arrival, Direction::Egress, Fault::RequestUnread);
     }
-    if !flow.is_judged(side, own.number, generation) {
+    if flow.is_judged(side, own.number, generation) {
+        note(kernel, &work.key, &flow, work.sender, &work.headers);
+    } else {
         ask_of(kernel, work, own, side);
         let act = permitted(kernel, work);
         if act != Act::Pass {
@@ -227,8 +229,6 @@ fn onward<A: Readable, K: Kernel<A>, F: Frame>(
         if !settle(kernel, work, own, generation, speaks) {
             return fault(work, arrival, Direction::Egress, Fault::FlowShare);
         }
-    } else {
-        note(kernel, &work.key, &flow, work.sender, &work.headers);
     }
     let mark = if speaks == Speaks::ForSender { Mark::From(own.index) } else { Mark::Proxied(own.index) };
     arrival.marked(mark, kernel.settings())
