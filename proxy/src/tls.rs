@@ -1,11 +1,14 @@
-//! TLS without its keys: the name that a client asks for in its first message is judged; the rest is a tunnel.
+//! TLS without its keys: the name that a client asks for in its first message is judged, a second hello has to name the same
+//! (`again`), and the rest is a tunnel.
 //!
 //! What is read is passed on as it came, so it is read as a server reads it (RFC 8446, section 4; RFC 6066, section 3), and
 //! what a server might read in two ways is refused: a second name, a second list of names, lengths that do not add up.
 
+mod again;
+
 use std::future::{Future, poll_fn};
 use std::io;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use tokio::time::Instant;
 
@@ -18,7 +21,12 @@ use crate::log::{Outcome, Protocol, Record};
 use crate::policy::{RuleId, Verdict};
 use crate::tunnel::tunnel;
 
+use again::Opening;
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE_RECORD: u8 = 22;
+const DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
@@ -31,11 +39,13 @@ const MOST_IN_RECORD: usize = 1 << 14;
 pub struct Hello {
     /// In lower case; `None` if the client names none.
     pub name: Option<Vec<u8>>,
+    /// How many octets of what was received it took.
+    pub octets: usize,
 }
 
 /// Reads a `ClientHello` at the beginning of a connection; `None` if more is needed.
 pub fn hello(received: &[u8], limits: &Limits) -> Result<Option<Hello>, Fault> {
-    let Some(message) = handshake(received, limits)? else { return Ok(None) };
+    let Some((message, octets)) = handshake(received, limits)? else { return Ok(None) };
     let mut message = Octets(&message);
     let (kind, length) = (message.octet()?, message.number(3)?);
     if kind != CLIENT_HELLO || length != message.0.len() {
@@ -48,7 +58,7 @@ pub fn hello(received: &[u8], limits: &Limits) -> Result<Option<Hello>, Fault> {
     }
     // A ClientHello may end here (RFC 5246, section 7.4.1.2).
     if message.0.is_empty() {
-        return Ok(Some(Hello { name: None }));
+        return Ok(Some(Hello { name: None, octets }));
     }
     let mut extensions = Octets(message.vector(2)?);
     message.end()?;
@@ -64,11 +74,11 @@ pub fn hello(received: &[u8], limits: &Limits) -> Result<Option<Hello>, Fault> {
             name = Some(server_name(extension)?);
         }
     }
-    Ok(Some(Hello { name }))
+    Ok(Some(Hello { name, octets }))
 }
 
-/// The first handshake message, put together from its records; `None` if more is needed.
-fn handshake(received: &[u8], limits: &Limits) -> Result<Option<Vec<u8>>, Fault> {
+/// The first handshake message, put together from its records, and how long these are; `None` if more is needed.
+fn handshake(received: &[u8], limits: &Limits) -> Result<Option<(Vec<u8>, usize)>, Fault> {
     let mut message = Vec::new();
     let mut records = received;
     loop {
@@ -97,7 +107,7 @@ fn handshake(received: &[u8], limits: &Limits) -> Result<Option<Vec<u8>>, Fault>
                 return Err(Fault::TLS);
             }
             if message.len() == whole && part.len() == length {
-                return Ok(Some(message));
+                return Ok(Some((message, received.len() - record.0.len() + length)));
             }
         }
         if part.len() < length {
@@ -175,7 +185,7 @@ where
         let generation = self.policy.generation();
         let outcome = match self.policy.judge_name(name) {
             Verdict::Deny { rule, .. } => Outcome::Denied(rule),
-            Verdict::Allow { rule } => self.pass_tls(name, rule, generation).await,
+            Verdict::Allow { rule } => self.pass_tls(&hello, rule, generation).await,
         };
         self.proxy.tell(&Record {
             ends: self.ends,
@@ -210,21 +220,66 @@ where
         .await
     }
 
-    async fn pass_tls(&mut self, name: Option<&[u8]>, rule: RuleId, mut judged: u64) -> Outcome {
+    async fn pass_tls(&mut self, hello: &Hello, rule: RuleId, mut judged: u64) -> Outcome {
         let mut upstream: Leg<U> = match self.open().await {
             Ok(upstream) => upstream,
             Err(fault) => return Outcome::Failed(rule, fault),
         };
         let policy = self.policy;
-        let allowed = || {
+        let mut allowed = || {
             let generation = policy.generation();
             let same = std::mem::replace(&mut judged, generation) == generation;
-            same || matches!(policy.judge_name(name), Verdict::Allow { .. })
+            same || matches!(policy.judge_name(hello.name.as_deref()), Verdict::Allow { .. })
         };
+        match self.pass_opening(hello, &mut upstream, &mut allowed).await {
+            Ok(()) => {}
+            Err(Stop::Withdrawn) => return Outcome::Withdrawn(rule),
+            Err(Stop::Fault(fault @ Fault::TLS)) => return Outcome::Refused(fault),
+            Err(Stop::Fault(fault)) => return Outcome::Failed(rule, fault),
+        }
         tunnel(&mut self.client, &mut upstream, &self.proxy.limits, &mut self.timer, allowed)
             .await
             .outcome(rule)
     }
+
+    /// Passes the handshake on as far as names may come in it.
+    async fn pass_opening(
+        &mut self,
+        hello: &Hello,
+        upstream: &mut Leg<U>,
+        allowed: &mut (impl FnMut() -> bool + Send),
+    ) -> Result<(), Stop> {
+        let Connection { client, timer, proxy, .. } = self;
+        let limits = &proxy.limits;
+        let mut opening = Opening::new(hello.octets);
+        let begin = Instant::now();
+        timer.set(begin, limits.review_time);
+        poll_fn(|context| {
+            loop {
+                if !allowed() {
+                    return Poll::Ready(Err(Stop::Withdrawn));
+                }
+                if let Poll::Ready(done) = opening.poll(hello, (client, upstream), limits, context) {
+                    return Poll::Ready(done.map_err(Stop::Fault));
+                }
+                ready!(timer.poll(context));
+                let now = Instant::now();
+                if now - begin >= limits.stall_time {
+                    return Poll::Ready(Err(Stop::Fault(Fault::STALLED)));
+                }
+                timer.set(now, limits.review_time);
+            }
+        })
+        .await
+    }
+}
+
+/// Why a handshake goes no further.
+enum Stop {
+    /// Policy no longer allows it.
+    Withdrawn,
+    /// It is none, or an end of it failed.
+    Fault(Fault),
 }
 
 #[cfg(test)]
@@ -270,19 +325,17 @@ mod tests {
         hello(&records(&message(&vector(2, extensions)), MOST_IN_RECORD), &Limits::default())
     }
 
-    fn named(name: &str) -> Hello {
-        Hello { name: Some(name.as_bytes().to_vec()) }
+    fn name(read: Result<Option<Hello>, Fault>) -> Option<Vec<u8>> {
+        read.unwrap().expect("all of it is there").name
     }
 
     #[test]
     fn the_name_is_found_among_extensions() {
         let other = extension(16, &vector(2, b"\x02h2"));
-        assert_eq!(
-            read(&[other.clone(), names(&["Good.Example"]), other.clone()].concat()),
-            Ok(Some(named("good.example")))
-        );
-        assert_eq!(read(&other), Ok(Some(Hello { name: None })));
-        assert_eq!(hello(&records(&message(&[]), 9999), &Limits::default()), Ok(Some(Hello { name: None })));
+        let all = [other.clone(), names(&["Good.Example"]), other.clone()].concat();
+        assert_eq!(name(read(&all)).as_deref(), Some(&b"good.example"[..]));
+        assert_eq!(name(read(&other)), None);
+        assert_eq!(name(hello(&records(&message(&[]), 9999), &Limits::default())), None);
     }
 
     #[test]
@@ -307,11 +360,11 @@ mod tests {
         let message = message(&vector(2, &names(&["good.example"])));
         for most in 1..=message.len() {
             let records = records(&message, most);
-            assert_eq!(
-                hello(&records, &Limits::default()),
-                Ok(Some(named("good.example"))),
-                "records of {most}"
-            );
+            let found = Hello { name: Some(b"good.example".to_vec()), octets: records.len() };
+            assert_eq!(hello(&records, &Limits::default()), Ok(Some(found.clone())), "records of {most}");
+            // What comes behind it is not of it, whatever it is.
+            let more = [&records[..], &[20, 3, 3, 0, 1, 1]].concat();
+            assert_eq!(hello(&more, &Limits::default()), Ok(Some(found)), "records of {most}");
             for end in 0..records.len() {
                 assert_eq!(
                     hello(&records[..end], &Limits::default()),

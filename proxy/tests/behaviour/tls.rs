@@ -111,3 +111,92 @@ async fn a_name_that_is_no_longer_allowed_ends_its_connection() {
     run.rules.change(false);
     assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Withdrawn(ALLOWS)));
 }
+
+/// What a server says that asks for another hello (RFC 8446, section 4.1.4), shortened behind its random.
+fn retry() -> Vec<u8> {
+    let random = [
+        0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+        0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+    ];
+    [&[22, 3, 3, 0, 39, 2, 0, 0, 35, 3, 3][..], &random, &[0]].concat()
+}
+
+const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
+const EARLY_DATA: [u8; 9] = [23, 3, 3, 0, 4, 9, 9, 9, 9];
+
+/// A handshake up to where the server has asked for another hello.
+async fn asked_again() -> Run {
+    let mut run = start(true);
+    let hello = client_hello("good.example");
+    run.client.write_all(&[&hello[..], &EARLY_DATA].concat()).await.unwrap();
+    run.server.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+    let retry = retry();
+    for octet in &retry {
+        run.server.write_all(&[*octet]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut got = vec![0; retry.len()];
+    run.client.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, retry);
+    run.server.read_exact(&mut [0; EARLY_DATA.len()]).await.unwrap();
+    run
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_hello_has_to_name_what_the_first_one_did() {
+    let rest = [&CHANGE_CIPHER_SPEC[..], &client_hello("Good.example"), b"\x17anything"].concat();
+    for at in 1..rest.len() {
+        let mut run = asked_again().await;
+        run.client.write_all(&rest[..at]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        run.client.write_all(&rest[at..]).await.unwrap();
+        let mut got = vec![0; rest.len()];
+        run.server.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, rest, "split at {at}");
+        drop((run.client, run.server));
+        assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Allowed(ALLOWS)));
+    }
+    for other in
+        [client_hello("evil.example"), client_hello("good.example\0"), vec![22, 3, 3, 0, 4, 11, 0, 0, 0]]
+    {
+        for at in 1..other.len() {
+            let mut run = asked_again().await;
+            run.client.write_all(&CHANGE_CIPHER_SPEC).await.unwrap();
+            run.client.write_all(&other[..at]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            // It may have ended by now.
+            let _written = run.client.write_all(&other[at..]).await;
+            assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Refused(Fault::TLS)), "split at {at}");
+            let mut got = Vec::new();
+            run.server.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, CHANGE_CIPHER_SPEC, "nothing of it reaches the server");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_ends_or_is_withdrawn_in_its_middle_is_over() {
+    let mut run = asked_again().await;
+    run.client.shutdown().await.unwrap();
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Failed(ALLOWS, Fault::TRUNCATED)));
+    let mut run = asked_again().await;
+    run.server.shutdown().await.unwrap();
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Failed(ALLOWS, Fault::UPSTREAM_ENDED)));
+    let run = asked_again().await;
+    run.rules.change(false);
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Withdrawn(ALLOWS)));
+    // A server that says nothing, to a client that waits.
+    let mut run = start(true);
+    run.client.write_all(&client_hello("good.example")).await.unwrap();
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Failed(ALLOWS, Fault::STALLED)));
+    // One that speaks another protocol, or ends: that is between the two.
+    let mut run = start(true);
+    run.client.write_all(&client_hello("good.example")).await.unwrap();
+    run.server.write_all(b"no").await.unwrap();
+    run.server.shutdown().await.unwrap();
+    let mut said = Vec::new();
+    run.client.read_to_end(&mut said).await.unwrap();
+    assert_eq!(said, b"no");
+    drop((run.client, run.server));
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Allowed(ALLOWS)));
+}
