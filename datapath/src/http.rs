@@ -21,7 +21,7 @@ pub struct Head<'a> {
     pub protocol: Version,
     /// As sent: methods are case-sensitive (RFC 9110 section 9.1).
     pub method: &'a [u8],
-    /// Lower case, without its port, by which no server chooses, and without a trailing dot; brackets around an IPv6 address stay.
+    /// Lower case, without its port, by which few servers choose, and without a trailing dot; brackets around an IPv6 address stay.
     pub host: &'a [u8],
     /// Without query, dot segments, empty segments and needless percent-encoding (RFC 3986 section 6.2.2); `*` of OPTIONS;
     /// empty for CONNECT.

@@ -9,7 +9,7 @@ pub struct Head<'a> {
     pub version: Version,
     /// In upper case.
     pub method: &'a [u8],
-    /// In lower case, without the default port.
+    /// In lower case, without its port.
     pub host: &'a [u8],
     /// In normal form, without query.
     pub path: &'a [u8],

@@ -286,7 +286,9 @@ where
         return redirected(kernel, work, arrival, (EGRESS, own.index));
     }
     remember(kernel, &work.headers, arrival, EGRESS, (generation, deferred));
-    let mark = if deferred { Mark::Deferred(own.index) } else { Mark::From(own.index) };
+    // The service may be gone by now, and what goes by the proxy outside still has to be found there.
+    let outside = !work.asked.fresh && work.flow.is_detoured_outside();
+    let mark = if deferred || outside { Mark::Deferred(own.index) } else { Mark::From(own.index) };
     arrival.marked(mark, kernel.settings())
 }
 

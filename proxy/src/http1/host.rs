@@ -26,8 +26,8 @@ pub fn append_host(received: &[u8], to: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What rules are asked about: the canonical form without its port. Servers choose by the name alone, and what the port says is
-/// the client's to choose.
+/// What rules are asked about: the canonical form without its port. Most servers choose by the name alone, and what the port says
+/// is the client's to choose.
 pub fn without_port(canonical: &[u8]) -> &[u8] {
     match canonical.iter().rposition(|&octet| octet == b':') {
         // The colons of an address are in brackets.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! client ──hello──────────────> server
-//!        <────"another one"────        or anything else: from then on nothing is in the clear
+//!        <────"another one"────        or anything else: no server of our days hears another one then
 //!        ──the same name──────>
 //! ```
 
@@ -66,8 +66,21 @@ impl Opening {
                     Some(true) => *self = Self::Again(Body::Done),
                     Some(false) => return Poll::Ready(Ok(())),
                     None => {
-                        if ended(&ready!(poll_either(client, upstream, limits, context))) {
-                            return Poll::Ready(Ok(()));
+                        if let Poll::Ready(read) = upstream.poll_fill(context) {
+                            if ended(&read) {
+                                return Poll::Ready(Ok(()));
+                            }
+                            continue;
+                        }
+                        // What comes of the client meanwhile is kept, as far as there is room: so its end is noticed.
+                        if client.ended || client.input.len() >= limits.buffer {
+                            return Poll::Pending;
+                        }
+                        match ready!(client.poll_fill(context)) {
+                            Err(_) => return Poll::Ready(Err(Fault::CLIENT_GONE)),
+                            // If it said more before its end, that may be another hello: it had only not been asked yet.
+                            Ok(0) if client.input.is_empty() => return Poll::Ready(Ok(())),
+                            Ok(_) => {}
                         }
                     }
                 },
@@ -147,19 +160,6 @@ fn asks_again(said: &[u8]) -> Option<bool> {
         return Some(false);
     }
     (said.len() >= length).then_some(true)
-}
-
-/// Reads what the server says, and ahead what the client does, as far as there is room: so its end is noticed.
-fn poll_either<C: Stream, U: Stream>(
-    client: &mut Leg<C>,
-    upstream: &mut Leg<U>,
-    limits: &Limits,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    if let Poll::Ready(read) = upstream.poll_fill(context) {
-        return Poll::Ready(read);
-    }
-    if client.input.len() < limits.buffer { client.poll_fill(context) } else { Poll::Pending }
 }
 
 fn ended(read: &io::Result<usize>) -> bool {

@@ -175,6 +175,33 @@ async fn a_second_hello_has_to_name_what_the_first_one_did() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_hello_that_nobody_asked_for_yet_is_read_when_somebody_does() {
+    let (good, evil) = (client_hello("good.example"), client_hello("evil.example"));
+    let mut run = start(true);
+    run.client.write_all(&[&good[..], &evil].concat()).await.unwrap();
+    run.client.shutdown().await.unwrap();
+    run.server.read_exact(&mut vec![0; good.len()]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    run.server.write_all(&retry()).await.unwrap();
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Refused(Fault::TLS)));
+    let mut got = Vec::new();
+    run.server.read_to_end(&mut got).await.unwrap();
+    assert!(got.is_empty(), "nothing of it reaches the server");
+    // What has nothing more to say may listen.
+    let mut run = start(true);
+    run.client.write_all(&good).await.unwrap();
+    run.client.shutdown().await.unwrap();
+    run.server.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, good);
+    run.server.write_all(b"\x15answer").await.unwrap();
+    run.server.shutdown().await.unwrap();
+    let mut said = Vec::new();
+    run.client.read_to_end(&mut said).await.unwrap();
+    assert_eq!(said, b"\x15answer");
+    assert_eq!(run.outcome.await.unwrap(), Some(Outcome::Allowed(ALLOWS)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handshake_that_ends_or_is_withdrawn_in_its_middle_is_over() {
     let mut run = asked_again().await;
     run.client.shutdown().await.unwrap();
