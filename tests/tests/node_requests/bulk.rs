@@ -1,7 +1,7 @@
 //! F35, F36: whatever the interfaces do with packets, what comes out is what went in.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,9 +22,8 @@ fn octet(place: usize) -> u8 {
 }
 
 /// Takes one upload, and gives the same back.
-fn serve(pod: &Pod, port: u16) -> Result<netlab::Task<()>> {
-    let listener =
-        pod.run(|| TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, port)).context("listening"))?;
+fn serve(pod: &Pod, listener: &TcpListener) -> Result<netlab::Task<()>> {
+    let listener = listener.try_clone().context("sharing the listener")?;
     pod.spawn(move || {
         let (mut stream, _) = listener.accept()?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -69,6 +68,11 @@ fn bulk(name: &str, cni: Cni, largest: u32, cases: &[(u32, &str)]) {
     let rules = READ_PUBLIC.replace("GET", "PUT").replace("8080", "9090");
     bed.policies(&policy("server", "server", "ingress", &format!("{{action: Allow, {rules}}}")));
     assert_ne!(WEB, 9090, "nginx is there");
+    // One for all that follows: a process that another test is about to start holds what is open here for a moment, and a port is
+    // not free while it does.
+    let listeners = bed.pods.each_ref().map(|pod| {
+        pod.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 9090)).context("listening")).unwrap()
+    });
     for &(mtu, offload) in cases {
         for pod in [&bed.client, &bed.pods[0], &bed.pods[1]] {
             pod.ip(&format!("link set eth0 mtu {mtu}\n")).unwrap();
@@ -78,7 +82,7 @@ fn bulk(name: &str, cni: Cni, largest: u32, cases: &[(u32, &str)]) {
         }
         for server in [0, 1] {
             for family in Family::BOTH {
-                let served = serve(&bed.pods[server], 9090).unwrap();
+                let served = serve(&bed.pods[server], &listeners[server]).unwrap();
                 let to = SocketAddr::new(bed.pods[server].address(family), 9090);
                 let case = format!("mtu {mtu}, offload {offload}, server {server}, {family:?}");
                 exchange(&bed.client, to, mtu).unwrap_or_else(|error| panic!("{case}: {error:#}"));
