@@ -231,24 +231,21 @@ where
             let same = std::mem::replace(&mut judged, generation) == generation;
             same || matches!(policy.judge_name(hello.name.as_deref()), Verdict::Allow { .. })
         };
-        match self.pass_opening(hello, &mut upstream, &mut allowed).await {
-            Ok(()) => {}
-            Err(Stop::Withdrawn) => return Outcome::Withdrawn(rule),
-            Err(Stop::Fault(fault @ Fault::TLS)) => return Outcome::Refused(fault),
-            Err(Stop::Fault(fault)) => return Outcome::Failed(rule, fault),
+        if let Err(outcome) = self.pass_opening((hello, rule), &mut upstream, &mut allowed).await {
+            return outcome;
         }
         tunnel(&mut self.client, &mut upstream, &self.proxy.limits, &mut self.timer, allowed)
             .await
             .outcome(rule)
     }
 
-    /// Passes the handshake on as far as names may come in it.
+    /// Passes the handshake on as far as names may come in it. An error is how the connection came out, if it goes no further.
     async fn pass_opening(
         &mut self,
-        hello: &Hello,
+        (hello, rule): (&Hello, RuleId),
         upstream: &mut Leg<U>,
         allowed: &mut (impl FnMut() -> bool + Send),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Outcome> {
         let Connection { client, timer, proxy, .. } = self;
         let limits = &proxy.limits;
         let mut opening = Opening::new(hello.octets);
@@ -257,29 +254,24 @@ where
         poll_fn(|context| {
             loop {
                 if !allowed() {
-                    return Poll::Ready(Err(Stop::Withdrawn));
+                    return Poll::Ready(Err(Outcome::Withdrawn(rule)));
                 }
                 if let Poll::Ready(done) = opening.poll(hello, (client, upstream), limits, context) {
-                    return Poll::Ready(done.map_err(Stop::Fault));
+                    return Poll::Ready(done.map_err(|fault| match fault {
+                        Fault::TLS => Outcome::Refused(fault),
+                        _ => Outcome::Failed(rule, fault),
+                    }));
                 }
                 ready!(timer.poll(context));
                 let now = Instant::now();
                 if now - begin >= limits.stall_time {
-                    return Poll::Ready(Err(Stop::Fault(Fault::STALLED)));
+                    return Poll::Ready(Err(Outcome::Failed(rule, Fault::STALLED)));
                 }
                 timer.set(now, limits.review_time);
             }
         })
         .await
     }
-}
-
-/// Why a handshake goes no further.
-enum Stop {
-    /// Policy no longer allows it.
-    Withdrawn,
-    /// It is none, or an end of it failed.
-    Fault(Fault),
 }
 
 #[cfg(test)]

@@ -140,26 +140,15 @@ fn next(received: &[u8], judged: &Hello, limits: &Limits) -> Result<Next, Fault>
 
 /// Whether what a server says first asks for another hello; `None` if more of it is needed to tell.
 fn asks_again(said: &[u8]) -> Option<bool> {
-    // A record and its length; a message and its length; the version of TLS 1.2, as everything after it says.
-    let head = [
-        Some(HANDSHAKE_RECORD),
-        Some(3),
-        None,
-        None,
-        None,
-        Some(SERVER_HELLO),
-        None,
-        None,
-        None,
-        Some(3),
-        Some(3),
-    ];
-    let length = head.len() + ANOTHER.len();
-    let expected = head.into_iter().chain(ANOTHER.map(Some));
-    if expected.zip(said).any(|(expected, octet)| expected.is_some_and(|expected| expected != *octet)) {
+    // Between them: the version of the record and its length, and the message's. The version is that of TLS 1.2, as in all since.
+    const RANDOM: usize = 11;
+    let fixed: [(usize, &[u8]); 4] =
+        [(0, &[HANDSHAKE_RECORD, 3]), (5, &[SERVER_HELLO]), (9, &[3, 3]), (RANDOM, &ANOTHER)];
+    let differs = |&(at, octets): &(usize, &[u8])| said.iter().skip(at).zip(octets).any(|(a, b)| a != b);
+    if fixed.iter().any(differs) {
         return Some(false);
     }
-    (said.len() >= length).then_some(true)
+    (said.len() >= RANDOM + ANOTHER.len()).then_some(true)
 }
 
 fn ended(read: &io::Result<usize>) -> bool {

@@ -1,6 +1,5 @@
 //! What the API server holds is what packets meet.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use agent_api::status::EndpointState;
@@ -9,6 +8,7 @@ use serde_json::json;
 
 use super::agent::Agent;
 use super::cluster::Cluster;
+use super::outages::is_saved;
 use super::{WEB, connects, only_from};
 
 /// A node with a victim, a friend of its and an attacker, all known to an API server.
@@ -127,13 +127,7 @@ fn k17_a_namespace_being_deleted_keeps_its_policies_while_it_has_pods_even_over_
     std::thread::sleep(Duration::from_secs(1));
     assert!(!connects(&scene.attacker, &scene.victim), "its policy was let go before its pods were gone");
     assert!(connects(&scene.friend, &scene.victim));
-    // It is on disk soon.
-    let deadline = Instant::now() + Duration::from_mins(1);
-    let state = scene.agent.state().join("cluster.jsonl");
-    while !fs::read_to_string(&state).unwrap_or_default().contains("\"standing\":\"retained\"") {
-        assert!(Instant::now() < deadline, "not saved");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    is_saved(&scene, "\"standing\":\"retained\"");
     scene.agent.start().unwrap();
     scene.is_enforced(3);
     assert!(!connects(&scene.attacker, &scene.victim), "its policy was let go by the restart");
